@@ -1,0 +1,1 @@
+"""ROS-free parts of the stack: values in, values out, time as integer nanoseconds."""

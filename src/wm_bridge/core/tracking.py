@@ -1,0 +1,143 @@
+"""From way points at plan rate to a smooth reference at control rate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_bridge.core.joints import JointTable, find_joints
+from wm_bridge.core.types import Command, FloatArray, Trajectory, frozen_array
+
+NS = 1e-9
+
+
+class TrajectoryTracker:
+    """Cubic Hermite interpolation through positions and velocities; no limits.
+
+    The curve of an accepted plan begins at the tracker's own sample (position and
+    velocity) of that moment, so a new plan causes no jump in either, then goes exactly
+    through every way point that is still ahead, and ends at rest at the last one.
+    Way points already past (a late plan) or closer than ``min_join_s`` are left out:
+    the curve joins the plan at the right time instead of replaying it. If even the
+    last one is past, it is approached within ``min_join_s``.
+    Joints that the plan does not name come to rest where their last curve ends.
+
+    Args:
+        spec: names and order of all J joints.
+        min_join_s: shortest first segment, s; shorter means harder corrections.
+    """
+
+    def __init__(self, spec: JointTable, min_join_s: float = 0.05) -> None:
+        if not min_join_s > 0.0:
+            raise ValueError(f"min_join_s must be positive, got {min_join_s}")
+        self._names = tuple(spec.joint_names)
+        self._min_join_ns = round(min_join_s / NS)
+        self._times: list[int] = []
+        self._positions: list[FloatArray] = []
+        self._velocities: list[FloatArray] = []
+        self._source_stamp_ns = 0
+
+    @property
+    def end_position(self) -> FloatArray | None:
+        """(J,) where the curve comes to rest, rad; None before `start`."""
+        return self._positions[-1] if self._positions else None
+
+    def start(self, position: FloatArray, velocity: FloatArray | None = None, now_ns: int = 0) -> None:
+        """Forget any plan and begin at a state.
+
+        Args:
+            position: (J,) rad. velocity: (J,) rad/s, zero when None.
+            now_ns: when the output was there, node time.
+
+        Raises:
+            ValueError: wrong shape.
+        """
+        shape = (len(self._names),)
+        q = frozen_array(position)
+        dq = frozen_array(np.zeros(shape) if velocity is None else velocity)
+        if q.shape != shape or dq.shape != shape:
+            raise ValueError(f"start needs shapes {shape}, got {q.shape} and {dq.shape}")
+        self._times, self._positions, self._velocities = [now_ns], [q], [dq]
+        self._source_stamp_ns = 0
+
+    def accept(self, trajectory: Trajectory, now_ns: int) -> None:
+        """Follow a new plan from the present sample on.
+
+        Args:
+            trajectory: checked plan (finite, known names, increasing times).
+            now_ns: node time; the curve starts at this tracker's sample at that time.
+
+        Raises:
+            ValueError: not started, no way point, or an unknown joint.
+        """
+        if not self._times:
+            raise ValueError("the tracker has no position yet; call start(position) first")
+        if not trajectory.times_ns:
+            raise ValueError("the trajectory has no way point; send at least one")
+        place = find_joints(trajectory.names, self._names)
+        start, speed = self._state(now_ns)
+        hold = self._positions[-1]
+        times, positions, velocities = [now_ns], [start], [speed]
+        last = len(trajectory.times_ns) - 1
+        for index, after_ns in enumerate(trajectory.times_ns):
+            time = trajectory.stamp_ns + after_ns
+            if time < now_ns + self._min_join_ns:
+                if index < last:
+                    continue
+                time = now_ns + self._min_join_ns
+            position, velocity = hold.copy(), np.zeros_like(hold)
+            position[place] = trajectory.positions[index]
+            velocity[place] = trajectory.velocities[index] if index < last else 0.0
+            times.append(time)
+            positions.append(position)
+            velocities.append(velocity)
+        self._times, self._positions, self._velocities = times, positions, velocities
+        self._source_stamp_ns = trajectory.stamp_ns
+
+    def sample(self, now_ns: int) -> Command | None:
+        """The reference at ``now_ns``; None before `start`.
+
+        Before the curve's beginning the first state is returned, after its end the
+        last position at rest.
+        """
+        if not self._times:
+            return None
+        q, dq = self._state(now_ns)
+        return Command(self._names, q, dq, now_ns, self._source_stamp_ns)
+
+    def _state(self, now_ns: int) -> tuple[FloatArray, FloatArray]:
+        """Position and velocity of the curve at a time, (J,) each."""
+        times = self._times
+        if now_ns >= times[-1] and len(times) > 1:
+            return self._positions[-1], np.zeros_like(self._positions[-1])
+        if now_ns <= times[0] or len(times) == 1:
+            return self._positions[0], self._velocities[0]
+        k = next(index for index, time in enumerate(times) if time > now_ns) - 1
+        return hermite(
+            (now_ns - times[k]) * NS,
+            (times[k + 1] - times[k]) * NS,
+            (self._positions[k], self._velocities[k]),
+            (self._positions[k + 1], self._velocities[k + 1]),
+        )
+
+
+def hermite(
+    t: float, T: float, begin: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Cubic through two states.
+
+    Args:
+        t: time since the beginning, 0..T, s. T: duration, s.
+        begin, end: (position, velocity), each (J,), rad and rad/s.
+
+    Returns:
+        (position, velocity) at t.
+    """
+    (p0, v0), (p1, v1) = begin, end
+    u = t / T
+    way = p1 - p0
+    # p = p0 + t v0 + c u^2 + d u^3 with c, d chosen to meet the end state
+    c = 3.0 * way - (2.0 * v0 + v1) * T
+    d = (v0 + v1) * T - 2.0 * way
+    position = p0 + t * v0 + u * u * (c + d * u)
+    velocity = v0 + (2.0 * c + 3.0 * d * u) * (u / T)
+    return position, velocity

@@ -1,0 +1,112 @@
+"""Settings of the safety filter, from ``config/safety.yaml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from wm_bridge import resources
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyConfig:
+    """Margins, tolerances and time-outs; there are no defaults in code.
+
+    Attributes: see the comment behind each key in ``config/safety.yaml``.
+    """
+
+    period_ms: float
+    position_margin_rad: float
+    velocity_scale: float
+    acceleration_scale: float
+    intervention_rad: float
+    start_tolerance_rad: float
+    start_speed_rad_s: float
+    command_timeout_ms: float
+    command_max_age_ms: float
+    command_max_points: int
+    command_max_duration_ms: float
+    future_tolerance_ms: float
+    state_timeout_ms: float
+    state_latch_ms: float
+    state_jump_rad: float
+    camera_required: bool
+    camera_timeout_ms: float
+    frozen_frames: int
+    frozen_motion_rad: float
+    tracking_error_rad: float
+    tracking_error_ms: float
+    clock_jump_ms: float
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), str(field.type))
+        for name in ("velocity_scale", "acceleration_scale"):
+            if getattr(self, name) > 1.0:
+                raise ValueError(f"safety: {name} is {getattr(self, name)}; it may only lower limits (<= 1)")
+        for short, long in (
+            ("state_timeout_ms", "state_latch_ms"),
+            ("period_ms", "state_timeout_ms"),
+            ("period_ms", "command_timeout_ms"),
+            ("command_timeout_ms", "command_max_duration_ms"),
+        ):
+            if getattr(self, short) >= getattr(self, long):
+                raise ValueError(
+                    f"safety: {short} ({getattr(self, short)}) must be smaller than "
+                    f"{long} ({getattr(self, long)}); are they swapped?"
+                )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, object]) -> SafetyConfig:
+        """Build from parsed YAML.
+
+        Raises:
+            ValueError: unknown key (names the nearest), missing key, or a bad value.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                raise ValueError(f"safety: unknown key '{key}'; did you mean '{near[0]}'?")
+        missing = [name for name in known if name not in values]
+        if missing:
+            raise ValueError(f"safety: missing {missing}; add them as in config/safety.yaml")
+        return cls(**values)  # type: ignore[arg-type]
+
+    @classmethod
+    def load(cls, path: Path | None = None) -> SafetyConfig:
+        """Read a YAML file; ``config/safety.yaml`` when no path is given."""
+        path = path or resources.path("config/safety.yaml")
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{path.name}: expected 'key: value' lines, got {type(values).__name__}")
+        return cls.from_mapping(values)
+
+    @property
+    def dt(self) -> float:
+        """Control period, s."""
+        return self.period_ms * 1e-3
+
+
+_MAY_BE_ZERO = ("position_margin_rad", "intervention_rad", "start_tolerance_rad", "frozen_motion_rad")
+
+
+def _check(name: str, value: object, kind: str) -> None:
+    """Refuse a value of the wrong type, NaN, infinite, negative or zero where it must not be."""
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise ValueError(f"safety: {name} must be true or false, got {value!r}")
+        return
+    wanted = (int,) if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise ValueError(f"safety: {name} must be a number ({kind}), got {value!r}")
+    low_ok = value >= 0 if name in _MAY_BE_ZERO else value > 0
+    if not math.isfinite(value) or not low_ok:
+        bound = ">= 0" if name in _MAY_BE_ZERO else "> 0"
+        raise ValueError(f"safety: {name} must be finite and {bound}, got {value}")
