@@ -1,0 +1,222 @@
+"""Settings of the world model, its training and the planner; one frozen dataclass each."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wm_planner.errors import PlannerError
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the compact world model.
+
+    Attributes:
+        joint_names: controlled joints; their order is the order of every action.
+        lower, upper: joint limits, rad; used to scale proprioception.
+        action_scale: largest change of each reference per period, rad (the action box).
+        period_s: control period of one action.
+        image_size: side of the square network input, pixels.
+        latent_dim: D, size of the latent.
+        channels: widths of the encoder's stages.
+        keypoints: soft-argmax maps of the encoder.
+        width, depth, heads: predictor transformer.
+        readout_width: hidden width of the readout and prior heads.
+        objects: names of the objects that the readout locates.
+        prior_horizon: actions proposed by the inverse-dynamics prior.
+    """
+
+    joint_names: tuple[str, ...]
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+    action_scale: tuple[float, ...]
+    period_s: float = 0.1
+    image_size: int = 96
+    latent_dim: int = 128
+    channels: tuple[int, int, int] = (48, 64, 96)
+    keypoints: int = 32
+    width: int = 192
+    depth: int = 3
+    heads: int = 4
+    readout_width: int = 256
+    objects: tuple[str, ...] = ("block",)
+    prior_horizon: int = 6
+
+    def __post_init__(self) -> None:
+        sizes = {len(self.joint_names), len(self.lower), len(self.upper), len(self.action_scale)}
+        if len(sizes) != 1 or 0 in sizes:
+            raise PlannerError(
+                "joint_names, lower, upper and action_scale must name the same joints, got "
+                f"{len(self.joint_names)}, {len(self.lower)}, {len(self.upper)} and {len(self.action_scale)} entries"
+            )
+        if any(not low < high for low, high in zip(self.lower, self.upper, strict=True)):
+            raise PlannerError("every joint needs lower < upper")
+        if any(not (math.isfinite(s) and s > 0) for s in self.action_scale):
+            raise PlannerError("action_scale must be positive and finite for every joint")
+        if self.width % (2 * self.heads):
+            raise PlannerError(f"width {self.width} must be a multiple of 2 * heads ({2 * self.heads})")
+        if self.image_size % 8:
+            raise PlannerError(f"image_size {self.image_size} must be a multiple of 8")
+
+    @property
+    def action_dim(self) -> int:
+        """A, the number of controlled joints."""
+        return len(self.joint_names)
+
+    @property
+    def state_dim(self) -> int:
+        """Measured position and servo lag of each joint."""
+        return 2 * self.action_dim
+
+    @property
+    def readout_dim(self) -> int:
+        """Joints, hand position, object positions."""
+        return self.action_dim + 3 + 3 * len(self.objects)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; everything that decides its result.
+
+    Attributes:
+        steps: optimiser steps in total.
+        batch: windows per step (over all processes).
+        horizon: longest open-loop rollout, control periods.
+        context: most real frames before the rollout starts.
+        targets: future frames of each window that are encoded as rollout targets.
+        curriculum: share of the training after which the full horizon is used.
+        learning_rate, weight_decay, warmup: AdamW with linear warm-up and cosine decay.
+        ema: decay of the weight average that is evaluated and shipped.
+        loss_*: weights of the loss terms.
+        projections: random directions of the anti-collapse regulariser.
+        brightness: spread of the per-window gain augmentation.
+        precision: "auto" (bf16 on a GPU, else fp32), "fp32" or "bf16".
+        seed: of weights, batches and augmentation.
+        threads: torch CPU threads; 0 leaves torch's default.
+    """
+
+    steps: int = 8000
+    batch: int = 64
+    horizon: int = 10
+    context: int = 2
+    targets: int = 2
+    curriculum: float = 0.3
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-3
+    warmup: int = 200
+    ema: float = 0.998
+    loss_prediction: float = 1.0
+    loss_state: float = 1.0
+    loss_regulariser: float = 0.05
+    loss_readout: float = 1.0
+    loss_predicted_readout: float = 1.0
+    loss_prior: float = 0.3
+    projections: int = 128
+    brightness: float = 0.15
+    precision: str = "auto"
+    seed: int = 0
+    threads: int = 0
+    log_every: int = 20
+    checkpoint_every: int = 200
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "horizon", "context", "targets", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise PlannerError(f"train setting {name} must be at least 1, got {getattr(self, name)}")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise PlannerError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Receding-horizon search over imagined rollouts (iCEM, Pinneri et al. 2020).
+
+    Attributes:
+        horizon: H, imagined periods.
+        samples: S, candidates per iteration.
+        iterations: refinements per planning call.
+        elites: candidates that the next distribution is fitted to.
+        keep_elites: elites carried into the next iteration and, shifted, the next call.
+        noise_beta: colour of the sampling noise (0 white, 2 brown).
+        initial_std: of the first distribution, as a share of the action box.
+        warm_std: the same when the search starts from the last plan.
+        min_std: floor of the fitted deviation.
+        distance_scale_m: closer than this the noise shrinks in proportion.
+        smallest_noise: lower end of that shrinking.
+        prior_samples: candidates proposed by the inverse-dynamics prior.
+        weight_*: terms of the objective, see ``objective.py``.
+        threads: torch CPU threads; 0 leaves torch's default.
+    """
+
+    horizon: int = 8
+    samples: int = 64
+    iterations: int = 3
+    elites: int = 8
+    keep_elites: int = 4
+    noise_beta: float = 2.0
+    initial_std: float = 0.5
+    warm_std: float = 0.3
+    min_std: float = 0.02
+    distance_scale_m: float = 0.12
+    smallest_noise: float = 0.08
+    prior_samples: int = 6
+    weight_latent: float = 0.1
+    weight_hand: float = 1.0
+    weight_joints: float = 0.3
+    weight_object: float = 0.0
+    weight_approach: float = 0.0
+    weight_action: float = 0.02
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.elites <= self.samples:
+            raise PlannerError(f"elites must be between 1 and samples ({self.samples}), got {self.elites}")
+        if self.horizon < 1 or self.iterations < 1:
+            raise PlannerError("horizon and iterations must be at least 1")
+        if self.keep_elites + self.prior_samples >= self.samples:
+            raise PlannerError("keep_elites + prior_samples must leave room for random samples")
+
+
+def config_from_mapping(kind: type[ConfigT], values: Mapping[str, Any], source: str = "settings") -> ConfigT:
+    """Build a config dataclass from a mapping; an unknown key names the nearest valid one."""
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(sorted(fields))}"
+            raise PlannerError(f"{source}: unknown key {key!r}{hint}")
+    converted = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return kind(**converted)
+    except TypeError as error:
+        raise PlannerError(f"{source}: {error}") from error
+
+
+def load_config(kind: type[ConfigT], path: Path, overrides: Mapping[str, Any] | None = None) -> ConfigT:
+    """Read a config dataclass from a YAML or JSON file, then apply overrides."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError:
+        raise PlannerError(f"no config file {path}") from None
+    except yaml.YAMLError as error:
+        raise PlannerError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise PlannerError(f"{path} must hold key: value pairs, got a {type(values).__name__}")
+    return config_from_mapping(kind, {**values, **(overrides or {})}, str(path))
+
+
+def config_to_json(config: Any) -> str:
+    """One-line JSON of a config dataclass."""
+    return json.dumps(dataclasses.asdict(config), sort_keys=True)

@@ -1,0 +1,157 @@
+"""Datasets of play: fixed-length episodes in memory-mapped arrays, and training windows.
+
+A dataset is a folder of shards. A shard holds E episodes of L + 1 frames:
+
+    images.npy     (E, L+1, S, S, 3) uint8   network-size pictures
+    position.npy   (E, L+1, A) float32       measured joints, rad
+    reference.npy  (E, L+1, A) float32       commanded references, rad
+    hand.npy       (E, L+1, 3) float32       hand position by forward kinematics, m, base frame
+    objects.npy    (E, L+1, O, 3) float32    object positions, m; NaN where unknown
+    meta.json      joint_names, period_s, image_size, objects, how it was collected
+
+The action at frame t is ``reference[t + 1] - reference[t]``. A shard is written under a
+temporary name and renamed when whole, so an interrupted collection leaves no half shard.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wm_planner.errors import PlannerError
+
+ARRAYS = ("images", "position", "reference", "hand", "objects")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows; C context frames, K target frames, F = C + K pictures each.
+
+    pictures (B, F, S, S, 3) uint8; gain (B, 1 or 3) brightness factors; position, reference
+    (B, C+H, A) rad of every frame; actions (B, C-1+H, A) rad; target_step (B, K) steps after
+    the last context frame, increasing; *_at: truth at the F encoded frames.
+    """
+
+    pictures: Tensor
+    gain: Tensor
+    position: Tensor
+    reference: Tensor
+    actions: Tensor
+    target_step: Tensor
+    position_at: Tensor
+    hand_at: Tensor
+    objects_at: Tensor
+
+
+class Dataset:
+    """All shards of one or more folders, split into training and held-out episodes."""
+
+    def __init__(self, folders: Sequence[Path], held_out: float = 0.05) -> None:
+        paths = sorted(p for folder in folders for p in Path(folder).glob("shard_*") if (p / "meta.json").is_file())
+        if not paths:
+            names = ", ".join(str(f) for f in folders)
+            raise PlannerError(f"no dataset shards in {names}; make some with `./wm collect --out FOLDER`")
+        self.meta: dict[str, Any] = json.loads((paths[0] / "meta.json").read_text())
+        self.shards: list[dict[str, NDArray[Any]]] = []
+        for path in paths:
+            meta = json.loads((path / "meta.json").read_text())
+            for key in ("joint_names", "period_s", "image_size", "objects", "length"):
+                if meta.get(key) != self.meta[key]:
+                    raise PlannerError(
+                        f"{path}: {key} is {meta.get(key)}, other shards have {self.meta[key]}; "
+                        "train on shards of one collection setting"
+                    )
+            try:
+                self.shards.append({name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+            except (OSError, ValueError) as error:
+                raise PlannerError(f"{path} is damaged ({error}); delete it and collect again") from error
+        self.length = int(self.meta["length"])
+        index = [(s, e) for s, shard in enumerate(self.shards) for e in range(len(shard["position"]))]
+        every = max(2, round(1 / held_out)) if held_out > 0 else len(index) + 1
+        self.held_out = [pair for i, pair in enumerate(index) if i % every == every - 1]
+        self.training = [pair for i, pair in enumerate(index) if i % every != every - 1]
+
+    def __len__(self) -> int:
+        return len(self.training) + len(self.held_out)
+
+    def windows(
+        self,
+        rng: np.random.Generator,
+        count: int,
+        *,
+        context: int,
+        horizon: int,
+        targets: int,
+        brightness: float = 0.0,
+        held_out: bool = False,
+        target_steps: Sequence[int] | None = None,
+    ) -> Batch:
+        """Draw ``count`` random windows.
+
+        The last target is ``horizon`` steps ahead or nearer, the others lie before it;
+        ``target_steps`` fixes them instead.
+        """
+        span = context + horizon
+        if span > self.length + 1:
+            raise PlannerError(f"context + horizon = {span} frames, but episodes have {self.length + 1}")
+        episodes = self.held_out if held_out else self.training
+        if not episodes:
+            raise PlannerError("the dataset has no held-out episodes; collect more than 20 episodes")
+        k = len(target_steps) if target_steps is not None else min(targets, horizon)
+        columns: dict[str, list[NDArray[Any]]] = {name: [] for name in ("pic", "pos", "ref", "step", "qa", "hand", "obj")}
+        for choice in rng.integers(len(episodes), size=count):
+            shard_index, episode = episodes[int(choice)]
+            shard = self.shards[shard_index]
+            start = int(rng.integers(self.length + 2 - span))
+            steps = (
+                np.asarray(target_steps)
+                if target_steps is not None
+                else np.sort(rng.choice(np.arange(1, horizon + 1), size=k, replace=False))
+            )
+            frames = np.concatenate([np.arange(context), context - 1 + steps]) + start
+            columns["pic"].append(shard["images"][episode, frames])
+            columns["pos"].append(shard["position"][episode, start : start + span])
+            columns["ref"].append(shard["reference"][episode, start : start + span])
+            columns["step"].append(steps)
+            columns["qa"].append(shard["position"][episode, frames])
+            columns["hand"].append(shard["hand"][episode, frames])
+            columns["obj"].append(shard["objects"][episode, frames])
+        stacked = {name: torch.from_numpy(np.stack(values)) for name, values in columns.items()}
+        gain = np.exp(rng.normal(0.0, brightness, size=(count, 1)) + rng.normal(0.0, brightness / 4, size=(count, 3)))
+        return Batch(
+            pictures=stacked["pic"],
+            gain=torch.from_numpy(gain.astype(np.float32)),
+            position=stacked["pos"],
+            reference=stacked["ref"],
+            actions=stacked["ref"][:, 1:] - stacked["ref"][:, :-1],
+            target_step=stacked["step"].long(),
+            position_at=stacked["qa"],
+            hand_at=stacked["hand"],
+            objects_at=stacked["obj"],
+        )
+
+
+def write_shard(folder: Path, index: int, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Path:
+    """Write one whole shard; see the module docstring for the arrays."""
+    missing = [name for name in ARRAYS if name not in arrays]
+    if missing:
+        raise PlannerError(f"a shard needs the arrays {', '.join(ARRAYS)}; missing: {', '.join(missing)}")
+    final = folder / f"shard_{index:04d}"
+    partial = folder / f".partial_{index:04d}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name in ARRAYS:
+        np.save(partial / f"{name}.npy", arrays[name])
+    (partial / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    return final

@@ -1,0 +1,51 @@
+"""Camera picture to network input; collection, training and planning all come through here."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from wm_planner.errors import PlannerError
+
+
+def check_picture(image: NDArray[np.uint8], smallest: int = 32) -> None:
+    """Raise PlannerError unless ``image`` is a usable (H, W, 3) uint8 RGB picture."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise PlannerError(f"expected a uint8 RGB picture of shape (height, width, 3), got {found}")
+    if min(image.shape[:2]) < smallest:
+        raise PlannerError(
+            f"picture of {image.shape[1]}x{image.shape[0]} pixels is too small; use at least {smallest}x{smallest}"
+        )
+
+
+def square_resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Centre square crop, then area resize to (size, size, 3) uint8.
+
+    Area averaging removes the aliasing that would make pictures of different camera
+    resolutions look different to the network.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    crop = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(crop)
+    if side % size == 0:
+        k = side // size
+        total = crop.reshape(size, k, size, k, 3).sum(axis=(1, 3), dtype=np.uint32)
+        return ((total + k * k // 2) // (k * k)).astype(np.uint8)
+    tensor = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float()
+    mode = "area" if side > size else "bilinear"
+    resized = functional.interpolate(tensor, size=(size, size), mode=mode)
+    return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def to_tensor(images: NDArray[np.uint8] | Tensor, device: torch.device | str = "cpu") -> Tensor:
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float in [-1, 1], channels last in memory."""
+    tensor = torch.from_numpy(images) if isinstance(images, np.ndarray) else images
+    tensor = tensor.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    return tensor.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,71 @@
+"""Checkpoints: safetensors with the model's shape and history in the header."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from wm_planner.config import ModelConfig, config_from_mapping
+from wm_planner.errors import PlannerError
+from wm_planner.world_model import WorldModel
+
+FORMAT = "wm-compact-1"
+
+
+def save_model(model: WorldModel, path: Path, card: dict[str, Any]) -> None:
+    """Write weights, shape and ``card`` (how it was made) to one file, atomically."""
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in model.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "config": json.dumps(dataclasses.asdict(model.config), sort_keys=True),
+        "card": json.dumps(card, sort_keys=True),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata=header)
+    partial.replace(path)
+
+
+def load_model(path: Path) -> tuple[WorldModel, dict[str, Any]]:
+    """Read a model strictly; a missing, damaged or foreign file is a clear PlannerError."""
+    path = Path(path)
+    if not path.is_file():
+        raise PlannerError(
+            f"no checkpoint at {path}; train one with `./wm train --data FOLDER --out {path.parent}` "
+            "or name another with --checkpoint"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise PlannerError(f"{path} is not a readable safetensors file ({error}); copy or train it again") from error
+    if header.get("format") != FORMAT:
+        raise PlannerError(
+            f"{path} holds format {header.get('format', 'unknown')!r}, expected {FORMAT!r}: it is not a compact "
+            "world model of this version"
+        )
+    values = json.loads(header["config"])
+    model = WorldModel(config_from_mapping(ModelConfig, values, str(path)))
+    expected = model.state_dict()
+    wrong = sorted(set(expected) ^ set(tensors)) or sorted(
+        name for name in expected if expected[name].shape != tensors[name].shape
+    )
+    if wrong:
+        raise PlannerError(f"{path} does not fit its own configuration; first differing tensors: {', '.join(wrong[:4])}")
+    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+        raise PlannerError(f"{path} holds NaN or infinite weights; it must not drive a robot")
+    model.load_state_dict(tensors)
+    return model.eval(), json.loads(header.get("card", "{}"))
+
+
+def weights_hash(path: Path) -> str:
+    """First 12 hex digits of the file's sha256: names the weights in reports."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]

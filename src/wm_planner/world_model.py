@@ -1,0 +1,144 @@
+"""The compact world model: encode, predict, roll out, read out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wm_planner.config import ModelConfig
+from wm_planner.encoder import ConvEncoder
+from wm_planner.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What the latent says about the scene, in SI units.
+
+    Attributes:
+        joints: (..., A) rad. hand: (..., 3) m, base frame. objects: (..., O, 3) m, base frame.
+    """
+
+    joints: Tensor
+    hand: Tensor
+    objects: Tensor
+
+
+class WorldModel(nn.Module):
+    """Joint-embedding predictive model with actions, in the manner of V-JEPA 2-AC.
+
+    Trained end to end without pixel reconstruction: the encoder and the predictor agree on
+    a latent that the future can be predicted in, a regulariser keeps that latent from
+    collapsing, and a small readout keeps in it what proprioception knows (see ``losses.py``).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ConvEncoder(config)
+        self.predictor = Predictor(config)
+        width = config.readout_width
+        self.readout_head = nn.Sequential(
+            nn.Linear(config.latent_dim, width), nn.ReLU(inplace=True), nn.Linear(width, config.readout_dim)
+        )
+        prior_input = 2 * config.latent_dim + config.state_dim
+        self.prior_head = nn.Sequential(
+            nn.Linear(prior_input, 384),
+            nn.ReLU(inplace=True),
+            nn.Linear(384, 384),
+            nn.ReLU(inplace=True),
+            nn.Linear(384, config.prior_horizon * config.action_dim),
+        )
+        lower, upper = torch.tensor(config.lower), torch.tensor(config.upper)
+        self.register_buffer("joint_centre", (lower + upper) / 2, persistent=False)
+        self.register_buffer("joint_half_range", (upper - lower) / 2, persistent=False)
+        self.register_buffer("action_scale", torch.tensor(config.action_scale), persistent=False)
+        self.register_buffer("hand_centre", torch.tensor([0.3, -0.2, 0.8]), persistent=False)
+        self.joint_centre: Tensor
+        self.joint_half_range: Tensor
+        self.action_scale: Tensor
+        self.hand_centre: Tensor
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Latents (B, D) of normalised pictures (B, 3, S, S)."""
+        return self.encoder(pictures)
+
+    def proprioception(self, position: Tensor, reference: Tensor) -> Tensor:
+        """State (..., 2A) from measured position and commanded reference, both (..., A) rad."""
+        scaled = (position - self.joint_centre) / self.joint_half_range
+        lag = (reference - position) / self.action_scale
+        return torch.cat([scaled, lag.clamp(-4, 4)], dim=-1)
+
+    def rollout(self, z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Imagine H steps from C context frames.
+
+        Args:
+            z: (B, C, D) encoded context, oldest first; state: (B, C, 2A).
+            actions: (B, C - 1 + H, A) as shares of the action box; the first C - 1 were
+                taken between the context frames.
+
+        Returns:
+            latents (B, H, D) and states (B, H, 2A) after each of the last H actions.
+        """
+        context = z.shape[1]
+        z_next, s_next, cache = self.predictor(z, state, actions[:, :context])
+        z_now, s_now = z_next[:, -1:], s_next[:, -1:]
+        latents, states = [z_now], [s_now]
+        for step in range(context, actions.shape[1]):
+            z_now, s_now, cache = self.predictor(z_now, s_now, actions[:, step : step + 1], cache)
+            latents.append(z_now)
+            states.append(s_now)
+        return torch.cat(latents, dim=1), torch.cat(states, dim=1)
+
+    def imagine(self, z: Tensor, state: Tensor, past: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Roll out S candidates from one shared context.
+
+        The context tokens before the last do not depend on the candidate: they are encoded
+        once and their keys and values are shared, which is exact.
+
+        Args:
+            z: (1, C, D); state: (1, C, 2A); past: (1, C - 1, A) actions between them.
+            actions: (S, H, A) candidates.
+
+        Returns:
+            latents (S, H, D), states (S, H, 2A).
+        """
+        count = actions.shape[0]
+        cache = None
+        if z.shape[1] > 1:
+            _, _, cache = self.predictor(z[:, :-1], state[:, :-1], past)
+            cache = cache.expand(count)
+        z_now, s_now = z[:, -1:].expand(count, -1, -1), state[:, -1:].expand(count, -1, -1)
+        latents, states = [], []
+        for step in range(actions.shape[1]):
+            z_now, s_now, cache = self.predictor(z_now, s_now, actions[:, step : step + 1], cache)
+            latents.append(z_now)
+            states.append(s_now)
+        return torch.cat(latents, dim=1), torch.cat(states, dim=1)
+
+    def read(self, z: Tensor) -> Readout:
+        """Decode latents (..., D) into joints, hand and object positions."""
+        return self.split_readout(self.readout_head(z))
+
+    def split_readout(self, raw: Tensor) -> Readout:
+        """Network units to SI units (joints by their range, positions in decimetres)."""
+        a = self.config.action_dim
+        objects = raw[..., a + 3 :].unflatten(-1, (-1, 3))
+        return Readout(
+            joints=raw[..., :a] * self.joint_half_range + self.joint_centre,
+            hand=raw[..., a : a + 3] * 0.1 + self.hand_centre,
+            objects=objects * 0.1 + self.hand_centre,
+        )
+
+    def join_readout(self, readout: Readout) -> Tensor:
+        """SI units to network units; inverse of ``split_readout``."""
+        joints = (readout.joints - self.joint_centre) / self.joint_half_range
+        hand = (readout.hand - self.hand_centre) * 10.0
+        objects = (readout.objects - self.hand_centre) * 10.0
+        return torch.cat([joints, hand, objects.flatten(-2)], dim=-1)
+
+    def propose(self, z: Tensor, state: Tensor, z_goal: Tensor) -> Tensor:
+        """Inverse-dynamics prior: (B, D), (B, 2A), (B, D) to actions (B, prior_horizon, A) in [-1, 1]."""
+        raw = self.prior_head(torch.cat([z, state, z_goal], dim=-1))
+        return raw.unflatten(-1, (self.config.prior_horizon, self.config.action_dim)).tanh()
