@@ -1,0 +1,1 @@
+"""Robots: what they are (``spec``) and how they are driven (``base`` and its drivers)."""
