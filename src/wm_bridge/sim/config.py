@@ -65,10 +65,10 @@ class SceneConfig:
     table_x: tuple[float, float] = (0.16, 0.75)
     table_y: tuple[float, float] = (-0.65, 0.45)
     objects: tuple[ObjectConfig, ...] = (BLOCK, CAN, BRICK)
-    camera_position: Vector3 = (1.10, -0.45, 1.40)
-    camera_target: Vector3 = (0.26, -0.20, 0.80)
+    camera_position: Vector3 = (1.0, -0.45, 1.25)
+    camera_target: Vector3 = (0.25, -0.20, 0.78)
     camera_fovy_deg: float = 46.0
-    eye_fovy_deg: float = 60.0
+    eye_fovy_deg: float = 75.0
     timestep_s: float = 0.004
     multisamples: int = 0
 
