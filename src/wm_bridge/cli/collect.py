@@ -1,0 +1,105 @@
+"""`./wm collect`: simulated play, in parallel, as a dataset for `./wm train`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from wm_bridge.errors import UserError
+from wm_bridge.robots import spec as robots
+from wm_bridge.sim.episodes import CollectConfig, choose_player, record_episode
+from wm_bridge.sim.play import ARM
+from wm_bridge.sim.world import SimWorld
+from wm_planner.data import write_shard
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="wm collect", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="dataset folder; existing shards are kept")
+    parser.add_argument("--robot", default="nico", help="name or YAML file of the robot")
+    parser.add_argument("--episodes", type=int, default=2000, help="episodes in total (default 2000)")
+    parser.add_argument("--shard", type=int, default=50, help="episodes per shard (default 50)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--image-size", type=int, default=96, help="side of the stored pictures (default 96)")
+    parser.add_argument("--length", type=int, default=40, help="control periods per episode (default 40)")
+    parser.add_argument("--push", type=float, default=0.0, help="share of episodes that push the block")
+    return parser.parse_args(argv)
+
+
+def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
+    """Collect one shard in its own world; returns its index and episode count."""
+    index, args = job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = robots.load(args.robot)
+    world = SimWorld(spec)
+    arm = spec.indices(ARM)
+    scale = spec.velocity[arm] * 0.1
+    config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push)
+    episodes = []
+    for number in range(args.shard):
+        rng = np.random.default_rng(np.random.SeedSequence([args.seed, index, number]))
+        player = choose_player(world, rng, scale, config)
+        episodes.append(record_episode(world, player, rng, config))
+    world.close()
+    arrays = {name: np.stack([episode[name] for episode in episodes]) for name in episodes[0]}
+    meta = {
+        "robot": spec.name,
+        "joint_names": [spec.joint_names[i] for i in arm],
+        "lower": spec.lower[arm].tolist(),
+        "upper": spec.upper[arm].tolist(),
+        "action_scale": scale.tolist(),
+        "period_s": config.period_s,
+        "image_size": config.image_size,
+        "objects": ["block"],
+        "length": config.length,
+        "push": config.push,
+        "seed": args.seed,
+        "collected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+    write_shard(args.out, index, arrays, meta)
+    return index, len(episodes)
+
+
+def main(argv: list[str]) -> int:
+    """Collect what is missing of the requested episodes."""
+    args = parse(argv)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / ".writable").write_text("")
+        (args.out / ".writable").unlink()
+    except OSError as error:
+        raise UserError(f"cannot write to {args.out}: {error.strerror}", "name a writable folder with --out") from error
+    shards = -(-args.episodes // args.shard)
+    todo = [(i, args) for i in range(shards) if not (args.out / f"shard_{i:04d}" / "meta.json").is_file()]
+    if not todo:
+        print(f"{args.out} already holds {shards} shards")
+        return 0
+    bar = tqdm(total=len(todo) * args.shard, unit="episode", smoothing=0.05)
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(min(args.workers, len(todo)), maxtasksperchild=8) as pool:
+        try:
+            for _, count in pool.imap_unordered(collect_shard, todo):
+                bar.update(count)
+        except KeyboardInterrupt:
+            pool.terminate()
+            bar.close()
+            print("stopped; whole shards are kept, the same command goes on", file=sys.stderr)
+            return 130
+    bar.close()
+    done = json.loads((args.out / "shard_0000" / "meta.json").read_text())
+    print(f"{args.out}: {shards * args.shard} episodes of {done['length']} steps at {done['image_size']} px")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

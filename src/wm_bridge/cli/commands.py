@@ -1,0 +1,57 @@
+"""The table of commands. Read by the bootstrap (help without an environment) and by `main`."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from wm_bridge.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word after `./wm`.
+
+    Attributes:
+        module: dotted name of a module with `main(argv: list[str]) -> int`.
+        help: one line.
+    """
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "demo": Command("wm_bridge.cli.demo", "a simulated NICO reaches a goal picture; leaves a bag, a video and a report"),
+    "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
+    "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
+    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, pipeline, startup"),
+    "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
+    "train": Command("wm_planner.train", "train the world model from recorded play"),
+    "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),
+}
+
+
+def usage() -> str:
+    """The help text of `./wm`."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    return (
+        "usage: ./wm COMMAND [arguments]\n\n"
+        f"{lines}\n\n"
+        "./wm COMMAND --help shows the arguments of one command.\n"
+        "The first start makes .venv (a few minutes); later ones start at once."
+    )
+
+
+def find(name: str) -> Command:
+    """The command of this name.
+
+    Raises:
+        UserError: for an unknown name; it names the nearest one.
+    """
+    if name in COMMANDS:
+        return COMMANDS[name]
+    near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+    remedy = f"did you mean: ./wm {near[0]}" if near else "./wm --help lists the commands"
+    raise UserError(f"wm: there is no command {name!r}", remedy, exit_code=2)

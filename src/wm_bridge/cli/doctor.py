@@ -1,0 +1,41 @@
+"""`./wm doctor`: what is here, one line each, with the remedy for what is not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from wm_bridge.cli.doctor_checks import ALL_CHECKS, Finding, State
+
+_MARK = {State.OK: "ok  ", State.ABSENT: "-   ", State.WARN: "warn", State.FAIL: "FAIL"}
+
+
+def main(argv: list[str]) -> int:
+    """Print every finding; exit code 1 when something that the demo needs fails."""
+    parser = argparse.ArgumentParser(prog="./wm doctor", description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    options = parser.parse_args(argv)
+    findings = []
+    for check in ALL_CHECKS:
+        findings.append(run_check(check))
+        if not options.json:
+            print(line(findings[-1]), flush=True)
+    if options.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=1))
+    return 1 if any(finding.state is State.FAIL for finding in findings) else 0
+
+
+def run_check(check) -> Finding:
+    """One check; an unexpected error in it is a finding, not the end of the doctor."""
+    try:
+        return check()
+    except Exception as error:  # noqa: BLE001 - a doctor must not die of a symptom
+        name = check.__name__.replace("_", " ").strip()
+        return Finding(name, State.FAIL, f"{type(error).__name__}: {error}", "report this with the output of ./wm doctor --json")
+
+
+def line(finding: Finding) -> str:
+    """One line; a second one with the remedy when something is to be done."""
+    text = f"{_MARK[finding.state]}  {finding.name:<16} {finding.text}"
+    return f"{text}\n{'':<23}-> {finding.remedy}" if finding.remedy else text
