@@ -180,6 +180,7 @@ class Reason(enum.IntFlag):
     FROZEN_CAMERA = 1 << 17
     SECOND_WRITER = 1 << 18
     MALFORMED = 1 << 19
+    STATE_JUMP = 1 << 20
 
 
 class SafetyMode(enum.IntEnum):
