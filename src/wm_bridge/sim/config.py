@@ -80,6 +80,14 @@ class SceneConfig:
         if not (self.table_x[0] < self.table_x[1] and self.table_y[0] < self.table_y[1]):
             raise ValueError(f"table extent is not ordered: {self.table_x}, {self.table_y}")
 
+    def fovy_deg(self, camera: str) -> float:
+        """Return the vertical field of view of ``front``, ``left_eye`` or ``right_eye``."""
+        known = {"front": self.camera_fovy_deg}
+        known |= dict.fromkeys(("left_eye", "right_eye"), self.eye_fovy_deg)
+        if camera not in known:
+            raise ValueError(f"no camera {camera!r} in the scene; have {sorted(known)}")
+        return known[camera]
+
 
 @dataclass(frozen=True)
 class DomainRandomization:

@@ -103,12 +103,6 @@ class Look:
         self._model.cam_quat[self._camera] = turned
 
 
-def camera_intrinsics(width: int, height: int, fovy_deg: float) -> FloatArray:
-    """Return the (3, 3) pinhole matrix K of a MuJoCo camera; square pixels, centre principal point."""
-    focal = height / 2.0 / np.tan(np.radians(fovy_deg) / 2.0)
-    return np.array([[focal, 0, width / 2.0], [0, focal, height / 2.0], [0, 0, 1.0]])
-
-
 def _jitter(colour: FloatArray, hue: float, gain: float) -> FloatArray:
     h, s, v = colorsys.rgb_to_hsv(*colour)
     return np.array(colorsys.hsv_to_rgb((h + hue) % 1.0, s, min(1.0, v * gain)))

@@ -63,6 +63,15 @@ def look_at(position: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.stack([right, np.cross(back, right), back], axis=1)
 
 
+def front_optical_pose(config: SceneConfig) -> np.ndarray:
+    """Return (4, 4) ``T_base_optical`` of the fixed camera (z forward, x right, y down)."""
+    T_base_optical = np.eye(4)
+    position, target = np.array(config.camera_position), np.array(config.camera_target)
+    T_base_optical[:3, :3] = look_at(position, target) @ np.diag([1.0, -1.0, -1.0])
+    T_base_optical[:3, 3] = position
+    return T_base_optical
+
+
 def to_quaternion(rotation: np.ndarray) -> np.ndarray:
     """Return the (w, x, y, z) quaternion of a (3, 3) rotation."""
     quaternion = np.empty(4)
@@ -103,7 +112,7 @@ def _prepare_robot(scene, spec: RobotSpec) -> None:
 def _add_room(scene, config: SceneConfig) -> None:
     world, fixed = scene.worldbody, {"contype": _FIXED, "conaffinity": _ROBOT | _OBJECT}
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[6, 6, 0.1],
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[25, 25, 0.1],
         rgba=[*_FLOOR_COLOUR, 1], **fixed,
     )
     (x0, x1), (y0, y1), thickness = config.table_x, config.table_y, 0.03
@@ -134,7 +143,7 @@ def _add_lights_and_cameras(scene, config: SceneConfig) -> None:
     visual.global_.offwidth, visual.global_.offheight = 1280, 960
     visual.quality.offsamples = config.multisamples
     visual.quality.numslices, visual.quality.numstacks = 16, 10  # round enough, and 1.5x faster
-    visual.map.znear, visual.map.zfar = 0.02, 20.0
+    visual.map.znear, visual.map.zfar = 0.02, 25.0
     world.add_light(
         name="main", type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, pos=[0.8, -0.5, 2.5],
         dir=[-0.35, 0.25, -0.9], diffuse=[0.55, 0.55, 0.55], specular=[0.05, 0.05, 0.05],

@@ -64,7 +64,6 @@ class SimWorld:
         q = self._joints(self.spec.home if q is None else q)
         mujoco.mj_resetData(self.model, self.data)
         self._time_steps, self._remainder_ns = 0, 0
-        self._start_ns = 0
         self.data.qpos[self._qpos] = q
         self._reference = q
         self._control = q.copy()
@@ -90,6 +89,10 @@ class SimWorld:
         """
         self._reference = self._joints(q_ref)
 
+    def hold(self) -> None:
+        """Stop the servos' targets where they are now."""
+        self._reference = self._control.copy()
+
     def step(self, duration_s: float) -> None:
         """Advance the physics; what does not fill a physics step is kept for the next call."""
         if not 0.0 <= duration_s <= 60.0:
@@ -111,7 +114,7 @@ class SimWorld:
     @property
     def time_ns(self) -> int:
         """Simulated time since the last reset."""
-        return self._start_ns + self._time_steps * self._step_ns
+        return self._time_steps * self._step_ns
 
     @property
     def q(self) -> FloatArray:
@@ -211,7 +214,7 @@ class SimWorld:
         self._reference = state.reference.copy()
         self.data.ctrl[self._servo] = self._control
         steps, self._remainder_ns = divmod(state.time_ns, self._step_ns)
-        self._start_ns, self._time_steps = 0, steps
+        self._time_steps = steps
         self.data.time = steps * self.scene.timestep_s
         for name in self._objects:
             self._weigh(name)

@@ -1,0 +1,1 @@
+"""Cameras: one interface (``base``) and its drivers."""

@@ -1,0 +1,118 @@
+"""What every camera driver offers."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from wm_bridge.core.types import FloatArray, Frame, frozen_array
+from wm_bridge.errors import UserError
+
+
+class CameraError(UserError):
+    """No picture can be had; says what to do about it."""
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """Size and pinhole model of a camera.
+
+    Attributes:
+        width, height: pixels.
+        K: (3, 3) intrinsic matrix, pixels.
+        frame_id: optical frame (REP 103: z forward, x right, y down).
+    """
+
+    width: int
+    height: int
+    K: FloatArray
+    frame_id: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "K", frozen_array(self.K))
+        if self.K.shape != (3, 3) or not np.isfinite(self.K).all():
+            raise ValueError(f"K must be a finite (3, 3) matrix, got {self.K}")
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"size must be positive, got {self.width}x{self.height}")
+
+
+def pinhole(width: int, height: int, fovy_deg: float) -> FloatArray:
+    """Return the (3, 3) matrix K of a distortion-free camera with a centred principal point.
+
+    Args:
+        fovy_deg: vertical field of view.
+    """
+    if not 0.0 < fovy_deg < 180.0:
+        raise ValueError(f"field of view must be in 0..180 degrees, got {fovy_deg}")
+    focal = height / 2.0 / np.tan(np.radians(fovy_deg) / 2.0)
+    return np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
+
+
+class Camera(abc.ABC):
+    """One colour camera; a context manager. Vendor libraries are imported in ``connect``."""
+
+    def __init__(self) -> None:
+        self._connected = False
+
+    @property
+    def connected(self) -> bool:
+        """True between ``connect`` and ``disconnect``."""
+        return self._connected
+
+    @property
+    @abc.abstractmethod
+    def info(self) -> CameraInfo:
+        """Size, intrinsics and frame; known before connecting."""
+
+    def connect(self) -> None:
+        """Open the camera; a second call does nothing.
+
+        Raises:
+            CameraError: not there, busy, or not able to give the wanted size.
+        """
+        if not self._connected:
+            self._open()
+            self._connected = True
+
+    def disconnect(self) -> None:
+        """Release the camera; a second call does nothing."""
+        if self._connected:
+            self._connected = False
+            self._close()
+
+    def read(self) -> Frame:
+        """Return the next picture, of the size in ``info``.
+
+        Raises:
+            CameraError: not connected, unplugged, or no picture. Never returns an old picture.
+        """
+        if not self._connected:
+            raise CameraError("the camera is not connected", "call connect() first")
+        return self._read()
+
+    def __enter__(self) -> Camera:
+        self.connect()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.disconnect()
+
+    @abc.abstractmethod
+    def _open(self) -> None:
+        """Open the device."""
+
+    @abc.abstractmethod
+    def _close(self) -> None:
+        """Release the device."""
+
+    @abc.abstractmethod
+    def _read(self) -> Frame:
+        """Take a picture."""
