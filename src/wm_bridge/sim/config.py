@@ -69,7 +69,7 @@ class SceneConfig:
     camera_target: Vector3 = (0.25, -0.20, 0.78)
     camera_fovy_deg: float = 46.0
     eye_fovy_deg: float = 75.0
-    timestep_s: float = 0.004
+    timestep_s: float = 0.005
     multisamples: int = 0
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 
 from wm_bridge.core.types import FloatArray
+from wm_bridge.robots.spec import Box
 from wm_bridge.sim.backend import load_mujoco
 from wm_bridge.sim.world import SimWorld, contact_of
 
@@ -20,6 +21,7 @@ def sample_reachable(
     rng: np.random.Generator,
     arm: str = "right_arm",
     *,
+    workspace: Box | None = None,
     clearance_m: float = 0.02,
     margin_rad: float = 0.02,
     attempts: int = 20_000,
@@ -30,7 +32,11 @@ def sample_reachable(
     body, the other arm or the table, and every part of the arm that is over the table is at
     least ``clearance_m`` above it. Objects are ignored. The world itself is not changed.
 
+    Low poses, for pushing things: ``workspace=Box((0.2, -0.45, 0.60), (0.45, 0.10, 0.68))`` and
+    ``clearance_m=0.005``.
+
     Args:
+        workspace: where the hand may be, base frame; None = the arm's workspace in the spec.
         margin_rad: distance kept from each joint limit.
     Returns:
         (J,) rad.
@@ -43,7 +49,7 @@ def sample_reachable(
         data = _SCRATCH[world] = mujoco.MjData(model)
     data.qpos[:] = world.data.qpos
     index = spec.indices(arm)
-    box, tool = spec.workspaces[arm], world.tool_body(arm)
+    box, tool = workspace or spec.workspaces[arm], world.tool_body(arm)
     lower, upper = spec.lower[index] + margin_rad, spec.upper[index] - margin_rad
     q = spec.home.copy()
     for _ in range(attempts):

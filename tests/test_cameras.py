@@ -1,0 +1,137 @@
+"""Cameras: the simulated one and OpenCV on files; the same rules for both."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from wm_bridge.cameras.base import CameraError, CameraInfo, pinhole
+from wm_bridge.cameras.mujoco import MujocoCamera
+from wm_bridge.cameras.opencv import OpenCVCamera
+from wm_bridge.robots import spec as robot_spec
+from wm_bridge.sim.config import SceneConfig
+from wm_bridge.sim.scene import front_optical_pose
+from wm_bridge.sim.world import SimWorld
+
+
+@pytest.fixture(scope="module")
+def spec():
+    return robot_spec.load("nico")
+
+
+@pytest.fixture(scope="module")
+def world(spec):
+    world = SimWorld(spec)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def video(tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    assert writer.isOpened()
+    for level in (40, 120, 200):
+        writer.write(np.full((48, 64, 3), (0, 0, level), np.uint8))  # BGR: red
+    writer.release()
+    return path
+
+
+def test_simulated_pictures_are_those_of_the_world_at_its_time(spec, world):
+    world.reset()
+    world.step(0.2)
+    with MujocoCamera(spec, world.state) as camera:
+        frame = camera.read()
+    assert frame.stamp_ns == world.time_ns
+    assert frame.frame_id == "front_optical"
+    np.testing.assert_array_equal(frame.image, world.render("front"))
+
+
+def test_the_front_camera_matches_its_pinhole_model(spec, world):
+    block = world.on_table("block", 0.45, -0.25)
+    world.reset(objects={"block": block})
+    q = spec.home.copy()
+    q[:2] = (0.0, 1.7)
+    world.reset(q, objects={"block": block})
+    with MujocoCamera(spec, world.state, width=640, height=480) as camera:
+        picture, K = camera.read().image.astype(int), camera.info.K
+    red = (picture[..., 0] > 60) & (picture[..., 0] > 4 * picture[..., 1])
+    red &= picture[..., 1] < picture[..., 2] + 15  # not the orange hand
+    rows, columns = np.nonzero(red)
+    p = np.linalg.inv(front_optical_pose(SceneConfig())) @ np.array([*block[:3], 1.0])
+    u, v, w = K @ p[:3]
+    assert w > 0
+    assert abs(columns.mean() - u / w) < 4 and abs(rows.mean() - v / w) < 4
+
+
+def test_latency_delays_pictures_and_their_stamps(spec, world):
+    world.reset()
+    with MujocoCamera(spec, world.state, width=64, height=48, latency_s=0.1) as camera:
+        stamps = []
+        for _ in range(6):
+            stamps.append(camera.read().stamp_ns)
+            world.step(0.04)
+        assert stamps == [0, 0, 0, 0, 40_000_000, 80_000_000]
+        world.reset()
+        assert camera.read().stamp_ns == 0
+
+
+def test_noise_has_the_wanted_size(spec, world):
+    world.reset()
+    clean = world.render("front", 160, 120).astype(float)
+    with MujocoCamera(spec, world.state, width=160, height=120, noise=4.0) as camera:
+        first, second = (camera.read().image.astype(float) for _ in range(2))
+    inside = (clean > 30) & (clean < 225)
+    assert 3.8 < (first - clean)[inside].std() < 4.2
+    assert (first != second).mean() > 0.5
+
+
+def test_no_state_yet_is_a_clear_error(spec):
+    with MujocoCamera(spec, lambda: None) as camera, pytest.raises(CameraError, match="driver"):
+        camera.read()
+
+
+def test_unconnected_and_unknown_cameras_are_errors(spec, world):
+    camera = MujocoCamera(spec, world.state)
+    with pytest.raises(CameraError, match="connect"):
+        camera.read()
+    with pytest.raises(ValueError, match="left_eye"):
+        MujocoCamera(spec, world.state, camera="back")
+
+
+def test_video_files_give_rgb_frames_then_an_error(video):
+    with OpenCVCamera(video, 64, 48, now_ns=lambda: 7) as camera:
+        frames = [camera.read() for _ in range(3)]
+        with pytest.raises(CameraError, match="loop"):
+            camera.read()
+    means = [frame.image.reshape(-1, 3).mean(axis=0) for frame in frames]
+    assert all(mean[0] > 30 and mean[1] < 20 and mean[2] < 20 for mean in means)
+    assert means[0][0] < means[1][0] < means[2][0]
+    assert frames[0].stamp_ns == 7
+
+
+def test_looped_files_go_on(video):
+    with OpenCVCamera(video, 64, 48, loop=True) as camera:
+        levels = [camera.read().image[..., 0].mean() for _ in range(7)]
+    assert levels[3] == levels[0] and levels[6] == levels[0]
+
+
+def test_wrong_size_missing_device_and_bad_file_say_what_to_do(video, tmp_path):
+    with pytest.raises(CameraError, match="set width 64 and height 48"):
+        OpenCVCamera(video).connect()
+    with pytest.raises(CameraError, match="/dev/video97"):
+        OpenCVCamera(97).connect()
+    broken = tmp_path / "broken.avi"
+    broken.write_text("no video")
+    with pytest.raises(CameraError, match="path"):
+        OpenCVCamera(broken).connect()
+
+
+def test_pinhole_maps_the_field_of_view_onto_the_picture():
+    K = pinhole(640, 480, 60.0)
+    edge = np.tan(np.radians(30.0))
+    np.testing.assert_allclose(K @ [0, edge, 1], [320, 480, 1])
+    with pytest.raises(ValueError, match="degrees"):
+        pinhole(640, 480, 180.0)
+    with pytest.raises(ValueError, match="positive"):
+        CameraInfo(0, 480, K, "x")
