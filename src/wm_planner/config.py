@@ -107,7 +107,7 @@ class TrainConfig:
     steps: int = 8000
     batch: int = 64
     horizon: int = 10
-    context: int = 2
+    context: int = 1
     targets: int = 2
     curriculum: float = 0.3
     learning_rate: float = 1e-3

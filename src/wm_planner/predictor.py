@@ -18,12 +18,6 @@ class RolloutCache:
     layers: list[Cache]
     length: int
 
-    def expand(self, count: int) -> RolloutCache:
-        """Share a context of batch 1 among ``count`` candidates (no copy)."""
-        return RolloutCache(
-            [(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1)) for k, v in self.layers], self.length
-        )
-
 
 class Predictor(nn.Module):
     """Causal transformer over one token per frame.

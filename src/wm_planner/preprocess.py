@@ -36,8 +36,10 @@ def square_resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         return np.ascontiguousarray(crop)
     if side % size == 0:
         k = side // size
-        total = crop.reshape(size, k, size, k, 3).sum(axis=(1, 3), dtype=np.uint32)
-        return ((total + k * k // 2) // (k * k)).astype(np.uint8)
+        total = np.full((size, size, 3), k * k // 2, np.uint32)
+        for row, column in np.ndindex(k, k):
+            total += crop[row::k, column::k]
+        return (total // (k * k)).astype(np.uint8)
     tensor = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float()
     mode = "area" if side > size else "bilinear"
     resized = functional.interpolate(tensor, size=(size, size), mode=mode)

@@ -60,7 +60,9 @@ def load_model(path: Path) -> tuple[WorldModel, dict[str, Any]]:
     )
     if wrong:
         raise PlannerError(f"{path} does not fit its own configuration; first differing tensors: {', '.join(wrong[:4])}")
-    if not all(bool(torch.isfinite(t).all()) for t in tensors.values()):
+    if any(bool(t.isnan().any()) for t in tensors.values()) or any(
+        bool(tensors[name].isinf().any()) for name, _ in model.named_parameters()
+    ):
         raise PlannerError(f"{path} holds NaN or infinite weights; it must not drive a robot")
     model.load_state_dict(tensors)
     return model.eval(), json.loads(header.get("card", "{}"))

@@ -55,6 +55,15 @@ class WorldModel(nn.Module):
         self.register_buffer("joint_half_range", (upper - lower) / 2, persistent=False)
         self.register_buffer("action_scale", torch.tensor(config.action_scale), persistent=False)
         self.register_buffer("hand_centre", torch.tensor([0.3, -0.2, 0.8]), persistent=False)
+        # calibration on held-out data, see calibrate.py
+        self.register_buffer("latent_mean", torch.zeros(config.latent_dim))
+        self.register_buffer("latent_whitening", torch.eye(config.latent_dim))
+        self.register_buffer("novelty_limit", torch.tensor(float("inf")))
+        self.register_buffer("residual_limit", torch.tensor(float("inf")))
+        self.latent_mean: Tensor
+        self.latent_whitening: Tensor
+        self.novelty_limit: Tensor
+        self.residual_limit: Tensor
         self.joint_centre: Tensor
         self.joint_half_range: Tensor
         self.action_scale: Tensor
@@ -91,32 +100,6 @@ class WorldModel(nn.Module):
             states.append(s_now)
         return torch.cat(latents, dim=1), torch.cat(states, dim=1)
 
-    def imagine(self, z: Tensor, state: Tensor, past: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Roll out S candidates from one shared context.
-
-        The context tokens before the last do not depend on the candidate: they are encoded
-        once and their keys and values are shared, which is exact.
-
-        Args:
-            z: (1, C, D); state: (1, C, 2A); past: (1, C - 1, A) actions between them.
-            actions: (S, H, A) candidates.
-
-        Returns:
-            latents (S, H, D), states (S, H, 2A).
-        """
-        count = actions.shape[0]
-        cache = None
-        if z.shape[1] > 1:
-            _, _, cache = self.predictor(z[:, :-1], state[:, :-1], past)
-            cache = cache.expand(count)
-        z_now, s_now = z[:, -1:].expand(count, -1, -1), state[:, -1:].expand(count, -1, -1)
-        latents, states = [], []
-        for step in range(actions.shape[1]):
-            z_now, s_now, cache = self.predictor(z_now, s_now, actions[:, step : step + 1], cache)
-            latents.append(z_now)
-            states.append(s_now)
-        return torch.cat(latents, dim=1), torch.cat(states, dim=1)
-
     def read(self, z: Tensor) -> Readout:
         """Decode latents (..., D) into joints, hand and object positions."""
         return self.split_readout(self.readout_head(z))
@@ -137,6 +120,10 @@ class WorldModel(nn.Module):
         hand = (readout.hand - self.hand_centre) * 10.0
         objects = (readout.objects - self.hand_centre) * 10.0
         return torch.cat([joints, hand, objects.flatten(-2)], dim=-1)
+
+    def novelty(self, z: Tensor) -> Tensor:
+        """Mahalanobis distance (B,) of latents (B, D) to the calibration data, per dimension."""
+        return ((z - self.latent_mean) @ self.latent_whitening).square().mean(-1).sqrt()
 
     def propose(self, z: Tensor, state: Tensor, z_goal: Tensor) -> Tensor:
         """Inverse-dynamics prior: (B, D), (B, 2A), (B, D) to actions (B, prior_horizon, A) in [-1, 1]."""

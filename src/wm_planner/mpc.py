@@ -1,0 +1,257 @@
+"""The planner: look, imagine, choose, act a little, look again."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wm_planner.actions import ActionSpec
+from wm_planner.cem import ICem
+from wm_planner.config import PlannerConfig
+from wm_planner.errors import PlannerError
+from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.preprocess import check_picture, square_resize, to_tensor
+from wm_planner.weights import load_model, weights_hash
+from wm_planner.world_model import WorldModel
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One planning call; H periods, A joints, E elites.
+
+    Attributes:
+        references: (H, A) rad, joint references after each period.
+        actions: (H, A) rad, their changes.
+        energy: of the chosen rollout. energy_per_iteration: best so far.
+        goal_energy: energy of the present frame itself.
+        distance_m: decoded hand distance of the present frame to the goal.
+        object_distance_m: the same for the object; NaN when the model reads none.
+        joint_distance_rad: largest decoded joint distance to the goal.
+        elite_references: (E, H, A) rad; elite_energies: (E,).
+        predicted_hand: (H, 3) decoded hand path, base frame, m; goal_hand: (3,).
+        elite_hands: (E, H, 3) the same for the elites.
+        trust: 0..1, how well the last prediction explains this frame (1 on the first).
+        preprocess_s, encode_s, optimise_s: time spent.
+    """
+
+    references: FloatArray
+    actions: FloatArray
+    energy: float
+    energy_per_iteration: tuple[float, ...]
+    goal_energy: float
+    distance_m: float
+    object_distance_m: float
+    joint_distance_rad: float
+    elite_references: FloatArray
+    elite_energies: FloatArray
+    predicted_hand: FloatArray
+    goal_hand: FloatArray
+    elite_hands: FloatArray
+    samples: int
+    iterations: int
+    nan_costs: int
+    deadline_met: bool
+    trust: float
+    preprocess_s: float
+    encode_s: float
+    optimise_s: float
+
+
+class Planner:
+    """Goal picture in, joint references out: receding-horizon iCEM over imagined latents.
+
+    Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
+    """
+
+    def __init__(self, model: WorldModel, config: PlannerConfig, seed: int = 0, name: str = "") -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.model = model.eval().requires_grad_(False)
+        self.model.encoder.to(memory_format=torch.channels_last)
+        self.config, self.name = config, name
+        self.actions = ActionSpec.from_model(model.config)
+        self.energy = GoalEnergy(model, config)
+        self.search = ICem(config, model.config.action_dim, seed)
+        self.goal: Goal | None = None
+        self._predicted: Tensor | None = None
+
+    @classmethod
+    def load(cls, checkpoint: Path | str, config: PlannerConfig | None = None, seed: int = 0) -> Planner:
+        """Read a checkpoint; see ``weights.load_model`` for the errors."""
+        model, _ = load_model(Path(checkpoint))
+        return cls(model, config or PlannerConfig(), seed, weights_hash(Path(checkpoint)))
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """(A,) controlled joints, the order of every action."""
+        return self.model.config.joint_names
+
+    @property
+    def period_s(self) -> float:
+        """Control period of one action."""
+        return self.model.config.period_s
+
+    @torch.inference_mode()
+    def encode_goal(self, image: NDArray[np.uint8]) -> Goal:
+        """Embed a (H, W, 3) uint8 RGB goal picture from the planner's camera."""
+        check_picture(image)
+        z = self._encode(square_resize(image, self.model.config.image_size))
+        novelty = float(self.model.novelty(z)[0])
+        return Goal(z[0], self.model.read(z[0]), novelty, float(self.model.novelty_limit))
+
+    def set_goal(self, goal: Goal) -> None:
+        """Plan toward ``goal`` from now on."""
+        self.goal = goal
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last plan and prediction."""
+        self.search.reset()
+        self._predicted = None
+
+    @torch.inference_mode()
+    def plan(
+        self,
+        image: NDArray[np.uint8],
+        position: FloatArray,
+        reference: FloatArray,
+        deadline_s: float | None = None,
+        periods: int = 1,
+    ) -> Plan:
+        """Plan from the present frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            position: (A,) measured joints, rad; reference: (A,) references last sent, rad.
+            deadline_s: time budget of this call; the best plan so far is returned at its end.
+            periods: control periods since the last call (shifts the warm start).
+
+        Raises:
+            PlannerError: no goal, wrong picture, wrong or non-finite joints.
+        """
+        if self.goal is None:
+            raise PlannerError("no goal: call set_goal(encode_goal(picture)) first")
+        started = time.monotonic()
+        check_picture(image)
+        start, measured = self._joints(reference, "reference"), self._joints(position, "position")
+        small = square_resize(image, self.model.config.image_size)
+        prepared = time.monotonic()
+        z = self._encode(small)
+        read = self.model.read(z[0])
+        goal = self.goal
+        distance = float((read.hand - goal.readout.hand).norm())
+        object_distance = self._object_distance(read.objects, goal.readout.objects)
+        trust = self._trust(z)
+        encoded = time.monotonic()
+
+        state = self.model.proprioception(measured, start)[None]
+        driving = object_distance if self.config.weight_object and math.isfinite(object_distance) else distance
+        noise = min(1.0, max(self.config.smallest_noise, driving / self.config.distance_scale_m))
+        self.search.shift(periods)
+
+        def cost(candidates: Tensor) -> Tensor:
+            latents, _ = self._imagine(z, state, candidates)
+            return self.energy(latents, candidates, goal)
+
+        found = self.search.search(
+            cost,
+            lambda candidates: self.actions.project(start, candidates),
+            self._proposals(z, state, start, measured),
+            noise,
+            started + deadline_s if deadline_s else None,
+        )
+        chosen = torch.cat([found.best[None], found.elites])
+        latents, _ = self._imagine(z, state, chosen)
+        hands = self.model.read(latents).hand
+        self._predicted = latents[0, 0]
+        references = self.actions.references(start, chosen)
+        finished = time.monotonic()
+        return Plan(
+            references=references[0].double().numpy(),
+            actions=(found.best * self.actions.scale).double().numpy(),
+            energy=found.cost,
+            energy_per_iteration=found.cost_per_iteration,
+            goal_energy=float(self.energy.frame(z[0], goal)),
+            distance_m=distance,
+            object_distance_m=object_distance,
+            joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
+            elite_references=references[1:].double().numpy(),
+            elite_energies=found.elite_costs.double().numpy(),
+            predicted_hand=hands[0].double().numpy(),
+            goal_hand=goal.readout.hand.double().numpy(),
+            elite_hands=hands[1:].double().numpy(),
+            samples=found.samples,
+            iterations=found.iterations,
+            nan_costs=found.nan_costs,
+            deadline_met=found.deadline_met,
+            trust=trust,
+            preprocess_s=prepared - started,
+            encode_s=encoded - prepared,
+            optimise_s=finished - encoded,
+        )
+
+    def _encode(self, small: NDArray[np.uint8]) -> Tensor:
+        return self.model.encode(to_tensor(small[None]))
+
+    def _imagine(self, z: Tensor, state: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents (S, H, D) and states of candidates (S, H, A) from one frame."""
+        count = len(candidates)
+        return self.model.rollout(
+            z[:, None].expand(count, -1, -1), state[:, None].expand(count, -1, -1), candidates
+        )
+
+    def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor) -> Tensor:
+        """(P, H, A) candidates of the prior, of the decoded joint difference, and rest."""
+        assert self.goal is not None
+        config, horizon = self.config, self.config.horizon
+        rest = torch.zeros(1, horizon, len(self.joint_names))
+        if config.prior_samples < 1:
+            return rest
+        chunk = self.model.propose(z, state, self.goal.latent[None])
+        prior = torch.zeros_like(rest)
+        length = min(horizon, chunk.shape[1])
+        prior[:, :length] = chunk[:, :length]
+        prior[:, length:] = chunk[:, length - 1 : length]
+        here = self.model.read(z[0]).joints
+        wanted = measured + self.goal.readout.joints - here  # the decoder's bias cancels near the goal
+        per_step = (wanted - start) / self.actions.scale
+        lines = []
+        for share in (1.0, 0.5, 0.25):
+            speed = per_step.abs().max().clamp(min=1e-6)
+            steps = max(1.0, math.ceil(float(speed) / share))
+            line = torch.zeros_like(rest)
+            line[:, : min(horizon, int(steps))] = per_step / steps
+            lines.append(line)
+        scaled = [prior, 0.6 * prior, 0.3 * prior]
+        return torch.cat([rest, *scaled, *lines])[: config.prior_samples + 1]
+
+    def _trust(self, z: Tensor) -> float:
+        """Share of the calibrated residual limit that the last prediction keeps within."""
+        if self._predicted is None or not torch.isfinite(self.model.residual_limit):
+            return 1.0
+        residual = float((z[0] - self._predicted).square().mean())
+        limit = float(self.model.residual_limit)
+        return 1.0 if residual <= limit else max(0.0, limit / residual)
+
+    @staticmethod
+    def _object_distance(here: Tensor, goal: Tensor) -> float:
+        if here.shape[0] == 0:
+            return math.nan
+        return float((here - goal)[..., :2].norm(dim=-1).max())
+
+    def _joints(self, values: FloatArray, name: str) -> Tensor:
+        array = np.asarray(values, dtype=np.float32)
+        if array.shape != (len(self.joint_names),):
+            raise PlannerError(f"{name} must hold the {len(self.joint_names)} joints {self.joint_names}, got {array.shape}")
+        if not np.isfinite(array).all():
+            raise PlannerError(f"{name} holds NaN or infinite joints; check the joint_states topic")
+        return torch.from_numpy(array)

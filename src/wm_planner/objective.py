@@ -1,0 +1,78 @@
+"""What a good plan is: distance of imagined latents to the goal, in decoded and raw form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wm_planner.config import PlannerConfig
+from wm_planner.world_model import Readout, WorldModel
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An embedded goal picture.
+
+    Attributes:
+        latent: (D,). readout: decoded scene. novelty: Mahalanobis distance to the training
+            data; above ``limit`` the picture shows something the model has never seen.
+    """
+
+    latent: Tensor
+    readout: Readout
+    novelty: float
+    limit: float
+
+    @property
+    def trusted(self) -> bool:
+        """False when the picture is unlike everything the model was trained on."""
+        return self.novelty <= self.limit
+
+
+class GoalEnergy:
+    """Energy of imagined rollouts against a goal; smaller is closer.
+
+    The energy of one imagined frame is
+
+        E(z) = w_latent |z - z_g|^2 / D + w_hand d_hand + w_joints d_joints + w_object d_object
+
+    with d_hand and d_object in decimetres and d_joints in radians (mean), read out of both
+    latents by the same head. A raw latent distance saturates some centimetres from the goal;
+    the readout keeps ranking far away, the latent term decides near it. The energy of a
+    rollout is the mean over its frames, later frames weighing more, plus an action cost.
+    """
+
+    def __init__(self, model: WorldModel, config: PlannerConfig) -> None:
+        self.model, self.config = model, config
+        weight = torch.linspace(0.5, 1.5, config.horizon)
+        self.time_weight = weight / weight.sum()
+
+    def frame(self, z: Tensor, goal: Goal) -> Tensor:
+        """(...,) energy of latents (..., D)."""
+        config = self.config
+        read = self.model.read(z)
+        energy = config.weight_hand * 10 * soft_norm(read.hand - goal.readout.hand)
+        energy = energy + config.weight_joints * (read.joints - goal.readout.joints).abs().mean(-1)
+        if config.weight_latent:
+            energy = energy + config.weight_latent * (z - goal.latent).square().mean(-1)
+        if config.weight_object:
+            object_error = (read.objects - goal.readout.objects)[..., 0, :2]
+            energy = energy + config.weight_object * 10 * soft_norm(object_error)
+        if config.weight_approach:
+            reach = soft_norm((read.hand - read.objects[..., 0, :])[..., :2])
+            energy = energy + config.weight_approach * 10 * reach
+        return energy
+
+    def __call__(self, latents: Tensor, actions: Tensor, goal: Goal) -> Tensor:
+        """(S,) energy of rollouts: latents (S, H, D), actions (S, H, A) as shares of the box."""
+        frames = self.frame(latents, goal) @ self.time_weight
+        change = actions[:, 1:] - actions[:, :-1]
+        effort = actions.square().mean((1, 2)) + change.square().mean((1, 2))
+        return frames + self.config.weight_action * effort
+
+
+def soft_norm(x: Tensor, rounding: float = 0.003) -> Tensor:
+    """Euclidean length of the last axis, rounded off within ``rounding`` metres of zero."""
+    return (x.square().sum(-1) + rounding**2).sqrt() - rounding
