@@ -1,0 +1,57 @@
+"""Fixtures of the suite: a ROS domain of one's own, and waiting for a condition with a deadline."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wm_bridge.cli.domain import claim_domain_id
+from wm_bridge.cli.environment import run_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def ros_env() -> Iterator[dict[str, str]]:
+    """Environment for processes of one test: no other test or program shares its ROS domain."""
+    with claim_domain_id() as domain:
+        yield {
+            **run_environment(ROOT, Path(sys.prefix), os.environ),
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        }
+
+
+@pytest.fixture(name="wait_until")
+def _wait_until() -> Callable[..., object]:
+    """The function `wait_until`, for tests that take it as an argument."""
+    return wait_until
+
+
+def wait_until(predicate: Callable[[], object], timeout: float = 10.0, what: str = "") -> object:
+    """Wait until `predicate()` is truthy and return its value; fail after `timeout` seconds.
+
+    Args:
+        predicate: asked every 10 ms.
+        timeout: s; ten or more where another process has to answer.
+        what: for the failure's message.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what or getattr(predicate, '__name__', predicate)}")
+        time.sleep(0.01)
