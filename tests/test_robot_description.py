@@ -43,6 +43,8 @@ def test_urdf_config_and_mujoco_agree_on_joints_and_limits(spec, world):
         joint = world.model.joint(name)
         np.testing.assert_allclose(joint.range, [spec.lower[index], spec.upper[index]], atol=1e-9)
         servo = world.model.actuator(name)
+        effort = world.model.jnt_actfrcrange[joint.id]  # the weight's share included
+        assert effort.tolist() == [-spec.effort[index], spec.effort[index]]
         assert servo.forcerange.tolist() == [-spec.effort[index], spec.effort[index]]
 
 

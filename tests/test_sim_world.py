@@ -87,6 +87,7 @@ def test_efforts_stay_within_the_limit_when_pressing_on_the_table(world, spec):
     world.set_reference(q)
     world.step(2.0)
     assert world.in_contact("right_arm")
+    assert np.abs(world.tau).max() > 3.0
     assert (np.abs(world.tau) <= spec.effort + 1e-9).all()
     assert world.hand_position()[2] > world.scene.table_height - 0.02
 
@@ -123,6 +124,14 @@ def test_sampled_poses_are_reachable_and_free(world, spec, arm):
         assert box.contains(world.hand_position(arm))
         assert not world.in_contact(arm)
         assert height_above_table(world, world.data, arm) >= 0.02
+
+
+def test_sampled_poses_near_the_body_do_not_touch_it(world):
+    rng, near = np.random.default_rng(11), Box((0.02, -0.20, 0.50), (0.20, 0.15, 0.80))
+    for _ in range(30):
+        q = sample_reachable(world, rng, workspace=near, clearance_m=-1.0)
+        world.reset(q, objects={})
+        assert not world.in_contact("right_arm")
 
 
 def test_sampling_leaves_the_world_alone_and_repeats_with_its_seed(world):
