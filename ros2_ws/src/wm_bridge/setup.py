@@ -27,6 +27,6 @@ setup(
     zip_safe=False,
     license="Apache-2.0",
     maintainer="wm-robot maintainers",
-    maintainer_email="maintainers@users.noreply.github.com",
+    maintainer_email="maintainers@example.org",
     description="Nodes and ROS-free cores around the world-model planner",
 )

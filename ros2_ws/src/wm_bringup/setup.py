@@ -28,6 +28,6 @@ setup(
     zip_safe=False,
     license="Apache-2.0",
     maintainer="wm-robot maintainers",
-    maintainer_email="maintainers@users.noreply.github.com",
+    maintainer_email="maintainers@example.org",
     description="Launch files and configuration of the world-model graph",
 )

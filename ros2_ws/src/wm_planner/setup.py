@@ -14,6 +14,6 @@ setup(
     zip_safe=False,
     license="Apache-2.0",
     maintainer="wm-robot maintainers",
-    maintainer_email="maintainers@users.noreply.github.com",
+    maintainer_email="maintainers@example.org",
     description="Latent world model and the planner that searches in it",
 )
