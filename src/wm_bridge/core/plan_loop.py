@@ -80,7 +80,7 @@ class PlanLoopConfig:
     """How plans become trajectories.
 
     Attributes:
-        points: way points taken from the plan; the last one is at rest.
+        points: periods taken from the plan; after them it comes to rest.
         latency_s: added to every way point's time. 0 suits a planner that is done before
             its first way point is due: points then lie where the plan meant them, and the
             tracker joins it at the right time. More than 0 slows the motion down, because
@@ -325,16 +325,23 @@ class PlanLoop:
         )
 
     def _trajectory(self, plan: PlanView, reference: FloatArray, stamp_ns: int) -> Trajectory:
-        """First points of the plan, velocities by central differences, at rest at the end."""
+        """The plan's path through the middle of each period, then at rest at its end.
+
+        Between p_k and p_{k+1} the plan moves at u_k = (p_{k+1} - p_k) / T. Way points
+        half way, at that velocity, make the cubic between them an exact parabola: its
+        acceleration is (u_{k+1} - u_k) / T, so a plan within the acceleration limit stays
+        within it (through the p_k themselves it would reach three times as much). The
+        path leaves the p_k by at most |u_{k+1} - u_k| T / 8.
+        """
         points = np.asarray(plan.references, dtype=np.float64)[: self._config.points]
         points = np.clip(points, self._lower, self._upper)
         period = self._planner.period_s
         path = np.concatenate([reference[None], points])
-        velocities = np.zeros_like(points)
-        velocities[:-1] = (path[2:] - path[:-2]) / (2.0 * period)
+        positions = np.concatenate([(path[1:] + path[:-1]) * 0.5, path[-1:]])
+        velocities = np.concatenate([np.diff(path, axis=0) / period, np.zeros_like(path[:1])])
         first = self._config.latency_s
-        times = tuple(round((first + (k + 1) * period) * 1e9) for k in range(len(points)))
-        return Trajectory(self.names, times, points, velocities, stamp_ns)
+        times = tuple(round((first + (k + 0.5) * period) * 1e9) for k in range(len(positions)))
+        return Trajectory(self.names, times, positions, velocities, stamp_ns)
 
     def _holding(self, reference: FloatArray, stamp_ns: int) -> Trajectory:
         """Stand still at the reference of the moment the goal was done."""

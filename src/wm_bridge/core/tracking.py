@@ -8,28 +8,31 @@ from wm_bridge.core.joints import JointTable, find_joints
 from wm_bridge.core.types import Command, FloatArray, Trajectory, frozen_array
 
 NS = 1e-9
+State = tuple[FloatArray, FloatArray]  # position, velocity: (J,) rad, rad/s
 
 
 class TrajectoryTracker:
     """Cubic Hermite interpolation through positions and velocities; no limits.
 
     The curve of an accepted plan begins at the tracker's own sample (position and
-    velocity) of that moment, so a new plan causes no jump in either, then goes exactly
-    through every way point that is still ahead, and ends at rest at the last one.
-    Way points already past (a late plan) or closer than ``min_join_s`` are left out:
-    the curve joins the plan at the right time instead of replaying it. If even the
-    last one is past, it is approached within ``min_join_s``.
+    velocity) of that moment, so a new plan causes no jump in either. It joins the plan at
+    the first way point that can be reached in time without exceeding the acceleration
+    that the robot is made for (the gentlest one if none can), then goes exactly through
+    all later ones, and ends at rest at the last. Way points that are past (a late plan)
+    are left out: the plan is joined at the right time instead of being replayed. If even
+    the last one is past, it is approached within ``min_join_s``.
     Joints that the plan does not name come to rest where their last curve ends.
 
     Args:
-        spec: names and order of all J joints.
-        min_join_s: shortest first segment, s; shorter means harder corrections.
+        spec: names, order and accelerations of all J joints.
+        min_join_s: shortest first segment, s.
     """
 
     def __init__(self, spec: JointTable, min_join_s: float = 0.05) -> None:
         if not min_join_s > 0.0:
             raise ValueError(f"min_join_s must be positive, got {min_join_s}")
         self._names = tuple(spec.joint_names)
+        self._acceleration = frozen_array(spec.acceleration)
         self._min_join_ns = round(min_join_s / NS)
         self._times: list[int] = []
         self._positions: list[FloatArray] = []
@@ -74,9 +77,9 @@ class TrajectoryTracker:
         if not trajectory.times_ns:
             raise ValueError("the trajectory has no way point; send at least one")
         place = find_joints(trajectory.names, self._names)
-        start, speed = self._state(now_ns)
+        start = self._state(now_ns)
         hold = self._positions[-1]
-        times, positions, velocities = [now_ns], [start], [speed]
+        times, states = [], []
         last = len(trajectory.times_ns) - 1
         for index, after_ns in enumerate(trajectory.times_ns):
             time = trajectory.stamp_ns + after_ns
@@ -88,10 +91,21 @@ class TrajectoryTracker:
             position[place] = trajectory.positions[index]
             velocity[place] = trajectory.velocities[index] if index < last else 0.0
             times.append(time)
-            positions.append(position)
-            velocities.append(velocity)
-        self._times, self._positions, self._velocities = times, positions, velocities
+            states.append((position, velocity))
+        first = self._join(start, states, [(time - now_ns) * NS for time in times])
+        self._times = [now_ns, *times[first:]]
+        self._positions = [start[0], *(position for position, _ in states[first:])]
+        self._velocities = [start[1], *(velocity for _, velocity in states[first:])]
         self._source_stamp_ns = trajectory.stamp_ns
+
+    def _join(self, start: State, states: list[State], after_s: list[float]) -> int:
+        """Index of the way point to go to first, see the class docstring."""
+        effort = [
+            float((peak_acceleration(T, start, end) / self._acceleration).max())
+            for T, end in zip(after_s, states, strict=True)
+        ]
+        gentle = (index for index, share in enumerate(effort) if share <= 1.0)
+        return next(gentle, int(np.argmin(effort)))
 
     def sample(self, now_ns: int) -> Command | None:
         """The reference at ``now_ns``; None before `start`.
@@ -104,7 +118,7 @@ class TrajectoryTracker:
         q, dq = self._state(now_ns)
         return Command(self._names, q, dq, now_ns, self._source_stamp_ns)
 
-    def _state(self, now_ns: int) -> tuple[FloatArray, FloatArray]:
+    def _state(self, now_ns: int) -> State:
         """Position and velocity of the curve at a time, (J,) each."""
         times = self._times
         if now_ns >= times[-1] and len(times) > 1:
@@ -120,9 +134,7 @@ class TrajectoryTracker:
         )
 
 
-def hermite(
-    t: float, T: float, begin: tuple[FloatArray, FloatArray], end: tuple[FloatArray, FloatArray]
-) -> tuple[FloatArray, FloatArray]:
+def hermite(t: float, T: float, begin: State, end: State) -> State:
     """Cubic through two states.
 
     Args:
@@ -141,3 +153,12 @@ def hermite(
     position = p0 + t * v0 + u * u * (c + d * u)
     velocity = v0 + (2.0 * c + 3.0 * d * u) * (u / T)
     return position, velocity
+
+
+def peak_acceleration(T: float, begin: State, end: State) -> FloatArray:
+    """Largest acceleration of that cubic, at one of its ends: (J,) rad/s^2, positive."""
+    (p0, v0), (p1, v1) = begin, end
+    way = 6.0 * (p1 - p0)
+    first = way - (4.0 * v0 + 2.0 * v1) * T
+    final = way - (2.0 * v0 + 4.0 * v1) * T
+    return np.asarray(np.maximum(np.abs(first), np.abs(final)) / (T * T))
