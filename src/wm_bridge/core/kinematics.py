@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Protocol
+
 import numpy as np
 import pinocchio
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.robots.spec import RobotSpec
+
+
+class RobotDescription(Protocol):
+    """What is needed of a robot; ``robots.spec.RobotSpec`` satisfies it."""
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """(J,) names; the order of every joint array."""
+
+    @property
+    def base_frame(self) -> str:
+        """Frame in which results are given."""
+
+    def urdf_path(self) -> Path:
+        """Where the URDF lies."""
 
 
 class Kinematics:
@@ -16,13 +33,13 @@ class Kinematics:
     Not thread safe: one instance per thread.
     """
 
-    def __init__(self, spec: RobotSpec) -> None:
+    def __init__(self, spec: RobotDescription) -> None:
         self._model = pinocchio.buildModelFromUrdf(str(spec.urdf_path()))
         self._data = self._model.createData()
         known = set(self._model.names) - {"universe"}
         if known != set(spec.joint_names):
             raise ValueError(
-                f"joints differ between {spec.urdf} and {spec.name}.yaml: "
+                f"joints differ between {spec.urdf_path().name} and the configuration: "
                 f"{sorted(known ^ set(spec.joint_names))}"
             )
         ids = [self._model.getJointId(name) for name in spec.joint_names]

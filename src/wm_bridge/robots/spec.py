@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -38,7 +39,7 @@ class Box:
 
     def contains(self, points: FloatArray) -> np.ndarray:
         """Return (...,) bool: which of the (..., 3) points lie inside."""
-        return ((points >= self.lower) & (points <= self.upper)).all(axis=-1)
+        return np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=-1))
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def load(name_or_path: str | Path = "nico") -> RobotSpec:
         raise ValueError(f"{path.name}: missing or malformed entry: {error!r}") from error
 
 
-def from_dict(data: Mapping) -> RobotSpec:
+def from_dict(data: Mapping[str, Any]) -> RobotSpec:
     """Build the spec from the parsed YAML; see ``config/robots/nico.yaml`` for the form."""
     _only(data, _TOP_KEYS, "robot")
     joints = data["joints"]
@@ -157,7 +158,7 @@ def from_dict(data: Mapping) -> RobotSpec:
         if len(entry["limits"]) != 2:
             raise ValueError(f"{joint}: limits must be [lower, upper], got {entry['limits']}")
     limits = {
-        key: [entry[key] if key in entry else defaults[key] for entry in joints.values()]
+        key: frozen_array([entry[key] if key in entry else defaults[key] for entry in joints.values()])
         for key in _LIMIT_KEYS
     }
     for arm, box in data["workspaces"].items():
@@ -165,20 +166,23 @@ def from_dict(data: Mapping) -> RobotSpec:
     return RobotSpec(
         name=data["name"],
         joint_names=tuple(joints),
-        lower=[entry["limits"][0] for entry in joints.values()],
-        upper=[entry["limits"][1] for entry in joints.values()],
-        home=[entry["home"] for entry in joints.values()],
+        lower=frozen_array([entry["limits"][0] for entry in joints.values()]),
+        upper=frozen_array([entry["limits"][1] for entry in joints.values()]),
+        home=frozen_array([entry["home"] for entry in joints.values()]),
         groups={group: tuple(names) for group, names in data["groups"].items()},
         tools=dict(data["tools"]),
         workspaces={arm: Box(**box) for arm, box in data["workspaces"].items()},
         base_frame=data["base_frame"],
         urdf=data["urdf"],
         control_rate_hz=float(data["control_rate_hz"]),
-        **limits,
+        velocity=limits["velocity"],
+        acceleration=limits["acceleration"],
+        jerk=limits["jerk"],
+        effort=limits["effort"],
     )
 
 
-def _only(data: Mapping, keys: Iterable[str], where: str) -> None:
+def _only(data: Mapping[str, Any], keys: Iterable[str], where: str) -> None:
     for key in data:
         _known(key, keys, f"{where}: key")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+from typing import Any
 
 
-def load_mujoco():
+def load_mujoco() -> Any:
     """Return the ``mujoco`` module, having chosen how it draws without a screen.
 
     An explicit ``MUJOCO_GL`` is respected. Otherwise EGL is taken where a display can be

@@ -1,4 +1,4 @@
-"""How the world looks: lights, colours and the fixed camera; nominal, shifted or drawn at random."""
+"""How the world looks (lights, colours, fixed camera): nominal, shifted or drawn at random."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from wm_bridge.sim.render import Painter
 from wm_bridge.sim.state import SimState
 
 mujoco = load_mujoco()
+
+Pose = tuple[float, float, float, float]  # x, y, z (m, base frame), yaw (rad)
 
 _PARKED_X = -30.0  # parked objects float here, beyond what is drawn, without weight or contact
 
@@ -52,7 +54,7 @@ class SimWorld:
     def reset(
         self,
         q: FloatArray | None = None,
-        objects: Mapping[str, tuple[float, float, float, float]] | None = None,
+        objects: Mapping[str, Pose] | None = None,
     ) -> None:
         """Start again at time 0, at rest, with the servos' references at ``q``.
 
@@ -172,12 +174,12 @@ class SimWorld:
         x, y, z, w, i, j, k = self.data.qpos[start : start + 7]
         return np.array([x, y, z, np.arctan2(2 * (w * k + i * j), 1 - 2 * (j * j + k * k))])
 
-    def set_object(self, name: str, pose: tuple[float, float, float, float] | None) -> None:
+    def set_object(self, name: str, pose: Pose | None) -> None:
         """Put an object at (x, y, z, yaw) at rest; None parks it out of sight."""
         self._place(name, pose)
         mujoco.mj_forward(self.model, self.data)
 
-    def on_table(self, name: str, x: float, y: float, yaw: float = 0.0) -> tuple:
+    def on_table(self, name: str, x: float, y: float, yaw: float = 0.0) -> Pose:
         """Return the (x, y, z, yaw) at which the object stands on the table."""
         return (x, y, self.scene.table_height + self._item(name).half_height, yaw)
 
@@ -234,8 +236,8 @@ class SimWorld:
     def shift(
         self,
         light: float = 1.0,
-        camera_offset: FloatArray = (0.0, 0.0, 0.0),
-        camera_rotation_deg: FloatArray = (0.0, 0.0, 0.0),
+        camera_offset: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
+        camera_rotation_deg: Sequence[float] | FloatArray = (0.0, 0.0, 0.0),
     ) -> None:
         """Nominal look with lights times ``light`` and ``front`` moved (m, base; deg, own axes)."""
         self._look.shift(light, camera_offset, camera_rotation_deg)
@@ -281,22 +283,22 @@ class SimWorld:
         self._item(name)
         return int(self.model.joint(name).qposadr[0])
 
-    def _default_places(self) -> dict[str, tuple]:
+    def _default_places(self) -> dict[str, Pose]:
         return {
             item.name: self.on_table(item.name, *item.place)
             for item in self._objects.values()
             if item.place is not None
         }
 
-    def _place(self, name: str, pose: tuple[float, float, float, float] | None) -> None:
+    def _place(self, name: str, pose: Pose | None) -> None:
         start = self._object_address(name)
         if pose is None:
             pose = (_PARKED_X, 0.3 * list(self._objects).index(name), 0.5, 0.0)
-        pose = np.asarray(pose, dtype=float)
-        if pose.shape != (4,) or not np.isfinite(pose).all():
+        values = np.asarray(pose, dtype=float)
+        if values.shape != (4,) or not np.isfinite(values).all():
             raise ValueError(f"{name}: expected finite (x, y, z, yaw), got {pose}")
-        half = pose[3] / 2
-        self.data.qpos[start : start + 7] = [*pose[:3], np.cos(half), 0, 0, np.sin(half)]
+        half = values[3] / 2
+        self.data.qpos[start : start + 7] = [*values[:3], np.cos(half), 0, 0, np.sin(half)]
         dof = int(self.model.joint(name).dofadr[0])
         self.data.qvel[dof : dof + 6] = 0.0
         self.data.qacc_warmstart[dof : dof + 6] = 0.0
