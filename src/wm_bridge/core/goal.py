@@ -157,8 +157,9 @@ class GoalMonitor:
         if self._status.phase in (GoalPhase.IDLE, GoalPhase.DONE):
             return self._status
         elapsed = (now_ns - self._begin_ns) / S
+        phase = self._status.phase
         if summary is None:
-            distance, phase = self._status.distance_m, self._status.phase
+            distance = self._status.distance_m
         else:
             distance = summary.distance_m
             phase = self._next_phase(summary, now_ns)

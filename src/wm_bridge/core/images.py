@@ -85,4 +85,4 @@ def digest(image: ImageArray, stride: int = 1) -> int:
     Equal pictures give equal numbers; with sensor noise two frames of a living camera
     differ. A stride above 1 is faster and looks at fewer pixels.
     """
-    return zlib.crc32(np.ascontiguousarray(image[::stride, ::stride]))
+    return zlib.crc32(np.ascontiguousarray(image[::stride, ::stride]).data)

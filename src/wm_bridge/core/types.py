@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,9 @@ FloatArray = NDArray[np.float64]
 ImageArray = NDArray[np.uint8]
 
 
-def frozen_array(values: object, dtype: type = np.float64) -> NDArray:
+def frozen_array(values: object, dtype: type = np.float64) -> NDArray[Any]:
     """Return a read-only copy of ``values`` with the given dtype."""
-    array = np.array(values, dtype=dtype)
+    array: NDArray[Any] = np.array(values, dtype=dtype)
     array.setflags(write=False)
     return array
 

@@ -31,7 +31,9 @@ def check_output(
     wrong = Reason.NONE
     v = (q - q1) / dt
     change = (v - (q1 - q2) / dt) / dt
-    for place in (q, stop_position(q, v, limits.acceleration, dt)):
+    with np.errstate(all="ignore"):  # an absurd speed may overflow; q itself fails then
+        rest = stop_position(q, v, limits.acceleration, dt)
+    for place in (q, rest):
         if (place < limits.lower - POSITION_SLACK).any():
             wrong |= Reason.POSITION_LIMIT
         if (place > limits.upper + POSITION_SLACK).any():

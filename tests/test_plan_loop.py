@@ -1,0 +1,227 @@
+"""Observation in, trajectory out; bad input comes back as a value."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from wm_bridge.core.goal import GoalConfig, GoalPhase, Outcome
+from wm_bridge.core.plan_loop import PlanLoop, PlanLoopConfig
+from wm_bridge.core.types import Frame, JointState, Observation
+
+MS = 1_000_000
+NAMES = ("base", "elbow", "wrist")
+SPEC = SimpleNamespace(
+    joint_names=NAMES,
+    lower=np.array([-1.0, -1.0, -1.0]),
+    upper=np.array([1.0, 1.0, 1.0]),
+    velocity=np.ones(3),
+    acceleration=np.full(3, 5.0),
+)
+PICTURE = np.zeros((4, 4, 3), np.uint8)
+
+
+class StepPlanner:
+    """Walks every joint towards a target by at most 0.05 rad per period."""
+
+    joint_names = ("wrist", "base")
+    period_s = 0.1
+
+    def __init__(self, target=(0.4, -0.2)):
+        self.target = np.array(target)
+        self.goal = None
+        self.resets = 0
+        self.seen = []
+        self.change = {}
+
+    def encode_goal(self, image):
+        if image.shape[0] < 4:
+            raise ValueError("the picture is too small; send at least 4 rows")
+        return SimpleNamespace(trust=1.0)
+
+    def set_goal(self, goal):
+        self.goal = goal
+
+    def reset(self):
+        self.resets += 1
+
+    def plan(self, image, position, reference, deadline_s=None):
+        self.seen.append((position, reference))
+        steps = np.arange(1, 9)[:, None] * 0.05
+        way = self.target - reference
+        references = reference + np.sign(way) * np.minimum(np.abs(way), steps)
+        distance = float(np.abs(self.target - position).max())
+        values = dict(
+            references=references,
+            goal_energy=distance,
+            distance_m=distance,
+            object_distance_m=2.0,
+            trust=1.0,
+        )
+        return SimpleNamespace(**(values | self.change))
+
+
+def observation(stamp_ms=1000, position=(0.0, 0.0, 0.0), reference=None, names=NAMES, **change):
+    position = np.array(position)
+    velocity = change.get("velocity", np.zeros(len(names)))
+    joints = JointState(names, position, velocity, np.zeros(len(names)), round(change.get("joints_ms", stamp_ms) * MS))
+    frame = Frame(change.get("image", PICTURE), round(stamp_ms * MS), "camera")
+    return Observation(frame, joints, position if reference is None else reference)
+
+
+def loop(planner=None, config=None, goal_config=None):
+    made = PlanLoop(planner or StepPlanner(), SPEC, config, goal_config)
+    assert made.set_goal(PICTURE, 900 * MS).ok
+    return made
+
+
+def test_planner_sees_its_joints_by_name_and_the_echo_clipped_to_the_limits():
+    planner = StepPlanner()
+    names = ("elbow", "wrist", "base")
+    step = loop(planner).step(
+        observation(names=names, position=(0.1, 0.2, 0.3), reference=np.array([-1.5, 0.0, 0.25])),
+        1000 * MS,
+    )
+    assert step.refused == ""
+    position, reference = planner.seen[0]
+    np.testing.assert_array_equal(position, [0.2, 0.3])  # wrist, base
+    np.testing.assert_array_equal(reference, [0.25, -1.0])
+
+
+def test_trajectory_runs_half_way_between_references_and_ends_at_rest():
+    step = loop(config=PlanLoopConfig(points=4)).step(observation(), 1000 * MS)
+    trajectory, references = step.trajectory, step.plan.references
+    assert trajectory.names == ("wrist", "base") and trajectory.stamp_ns == 1000 * MS
+    assert trajectory.times_ns == tuple(round(t * MS) for t in (50, 150, 250, 350, 450))
+    path = np.concatenate([np.zeros((1, 2)), references[:4]])
+    np.testing.assert_allclose(trajectory.positions[:-1], (path[1:] + path[:-1]) / 2)
+    np.testing.assert_allclose(trajectory.velocities[:-1], np.diff(path, axis=0) / 0.1)
+    np.testing.assert_array_equal(trajectory.positions[-1], references[3])
+    np.testing.assert_array_equal(trajectory.velocities[-1], [0.0, 0.0])
+
+
+def test_latency_allowance_shifts_all_times():
+    config = PlanLoopConfig(points=2, latency_s=0.04)
+    step = loop(config=config).step(observation(), 1000 * MS)
+    assert step.trajectory.times_ns == (90 * MS, 190 * MS, 290 * MS)
+
+
+def test_plans_never_leave_the_position_limits():
+    step = loop(StepPlanner(target=(5.0, -5.0)), PlanLoopConfig(points=8)).step(
+        observation(position=(-0.9, 0.0, 0.9)), 1000 * MS
+    )
+    assert np.abs(step.trajectory.positions).max() <= 1.0
+
+
+def test_the_loop_reaches_the_goal_and_then_holds_still():
+    made = loop(goal_config=GoalConfig(hold_s=0.3))
+    q = np.zeros(3)
+    for k in range(40):
+        stamp = 1000 + 100 * k
+        step = made.step(observation(stamp, q), stamp * MS)
+        if step.outcome is not None:
+            break
+        q = q.copy()
+        q[[2, 0]] = step.plan.references[0]
+    assert step.outcome is Outcome.REACHED and step.status.progress == 1.0
+    held = step.trajectory
+    assert np.array_equal(held.velocities, np.zeros_like(held.velocities))
+    np.testing.assert_array_equal(held.positions[0], q[[2, 0]])
+    later = made.step(observation(stamp + 100, q + 0.01), (stamp + 100) * MS)
+    np.testing.assert_array_equal(later.trajectory.positions, held.positions)
+    assert later.plan is None and later.outcome is Outcome.REACHED
+    assert made.counts.plans == k + 1 and made.counts.steps == k + 2
+
+
+def test_a_new_goal_after_the_old_one_plans_again():
+    planner = StepPlanner()
+    made = loop(planner, goal_config=GoalConfig(timeout_s=0.5))
+    assert made.step(observation(2000), 2000 * MS).outcome is Outcome.TIMEOUT
+    assert made.set_goal(PICTURE, 2000 * MS).ok and planner.resets == 2
+    step = made.step(observation(2100), 2100 * MS)
+    assert step.plan is not None and step.outcome is None
+
+
+@pytest.mark.parametrize(
+    "change, now_ms, words",
+    [
+        ({"position": (0.0, np.nan, 0.0)}, 1000, "joint state is not finite"),
+        ({"velocity": np.array([0.0, np.inf, 0.0])}, 1000, "joint state is not finite"),
+        ({"reference": np.array([0.0, np.nan, 0.0])}, 1000, "reference is not finite"),
+        ({"reference": np.zeros(2)}, 1000, "reference has shape"),
+        ({"joints_ms": 975}, 1000, "align"),
+        ({}, 1400, "400 ms old"),
+        ({"names": NAMES[:2], "position": (0.0, 0.0), "reference": np.zeros(3)}, 1000, "lacks"),
+        ({"image": np.zeros((0, 4, 3), np.uint8)}, 1000, "camera picture"),
+    ],
+)
+def test_a_bad_observation_is_refused_with_the_reason(change, now_ms, words):
+    planner = StepPlanner()
+    made = loop(planner)
+    step = made.step(observation(1000, **change), now_ms * MS)
+    assert words in step.refused and step.trajectory is None and not planner.seen
+    assert made.counts.refused == 1 and made.counts.failed == 0
+
+
+def test_the_same_frame_is_not_planned_twice():
+    made = loop()
+    assert made.step(observation(1000), 1000 * MS).refused == ""
+    assert "not newer" in made.step(observation(1000), 1010 * MS).refused
+
+
+def test_after_a_clock_reset_frames_are_taken_again():
+    made = loop()
+    made.step(observation(10_000), 10_000 * MS)
+    assert made.step(observation(1000), 1000 * MS).refused == ""
+
+
+@pytest.mark.parametrize(
+    "references", [np.full((8, 2), np.nan), np.zeros((8, 3)), np.zeros((0, 2)), "nonsense"]
+)
+def test_a_planner_that_returns_nonsense_gives_no_trajectory(references):
+    planner = StepPlanner()
+    planner.change = {"references": references}
+    made = loop(planner)
+    step = made.step(observation(), 1000 * MS)
+    assert step.trajectory is None and "plan" in step.refused and made.counts.failed == 1
+
+
+def test_a_planner_that_raises_gives_a_value():
+    planner = StepPlanner()
+    planner.plan = lambda *args: 1 / 0
+    step = loop(planner).step(observation(), 1000 * MS)
+    assert step.trajectory is None and "division" in step.refused
+
+
+def test_without_a_goal_nothing_is_planned():
+    step = PlanLoop(StepPlanner(), SPEC).step(observation(), 1000 * MS)
+    assert "no goal" in step.refused and step.status.phase is GoalPhase.IDLE
+
+
+@pytest.mark.parametrize(
+    "picture, words",
+    [
+        (np.zeros((4, 4), np.uint8), "(height, width, 3)"),
+        (np.zeros((4, 4, 3), np.float32), "uint8"),
+        (np.zeros((2, 4, 3), np.uint8), "too small"),
+        (None, "uint8"),
+    ],
+)
+def test_a_bad_goal_picture_is_refused_and_the_old_goal_stays(picture, words):
+    made = loop()
+    made.step(observation(), 1000 * MS)
+    answer = made.set_goal(picture, 1100 * MS)
+    assert not answer.ok and words in answer.message
+    assert made.status.phase is not GoalPhase.IDLE
+
+
+def test_the_object_distance_decides_when_it_is_the_target():
+    step = loop(config=PlanLoopConfig(target="object")).step(observation(), 1000 * MS)
+    assert step.summary.distance_m == 2.0
+
+
+def test_a_planner_for_another_robot_is_refused_at_once():
+    planner = StepPlanner()
+    planner.joint_names = ("knee",)
+    with pytest.raises(ValueError, match="knee"):
+        PlanLoop(planner, SPEC)
