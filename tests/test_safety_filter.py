@@ -284,6 +284,56 @@ def test_smooth_plans_pass_unchanged(moving):
         assert not verdict.intervened
 
 
+def limited_share(steps, noise=0.0, jitter_ms=0, seconds=20):
+    """Share of ticks whose output differs from the request, following ``steps(k)`` at 10 Hz.
+
+    The planner starts from the echo, as the real one does, and its plans arrive 60 ms
+    after the frame.
+    """
+    rng = np.random.default_rng(5)
+    rig = Rig(position=[0.0, -1.0, 0.0])
+    skip, waiting = len(rig.verdicts), None
+    for tick in range(100 * seconds):
+        if tick % 10 == 0:
+            u = np.array([steps(tick // 10 + h) for h in range(5)]) + noise * rng.normal()
+            path = rig.outputs[-1] + 0.1 * np.concatenate([np.zeros((1, 3)), np.cumsum(u, axis=0)])
+            positions = np.concatenate([(path[1:] + path[:-1]) / 2, path[-1:]])
+            times = tuple(round((k + 0.5) * 1e8) for k in range(6))
+            velocities = np.concatenate([u, np.zeros((1, 3))])
+            waiting = Trajectory(NAMES, times, positions, velocities, rig.now)
+        if tick % 10 == 6:
+            assert rig.filter.submit(waiting, rig.now, rig.now) == Reason.NONE
+        steady = rig.now
+        rig.now += round(rng.uniform(-1, 1) * jitter_ms * MS)
+        rig.tick_only()
+        rig.now = steady
+        rig.now += T
+        rig.filter.observe_state(rig.state(), rig.now, rig.now)
+        rig.filter.observe_camera(rig.now, tick + 1000, rig.now, rig.now)
+    rig.check_limits()
+    limited = [v.mode is SafetyMode.LIMITED for v in rig.verdicts[skip:]]
+    return float(np.mean(limited))
+
+
+def swing(speed, acceleration):
+    """Speeds of a sine that just reaches a speed and an acceleration."""
+    phase = np.array([0.0, 0.3, 0.1])
+    return lambda k: speed * np.sin(acceleration / speed * 0.1 * k + phase) * min(1.0, k / 20)
+
+
+def test_plans_well_inside_the_limits_are_never_limited():
+    assert limited_share(swing(0.4, 2.0)) == 0.0
+    assert limited_share(swing(0.4, 2.0), jitter_ms=3) == 0.0
+
+
+def test_plans_at_the_reference_speed_and_acceleration_are_hardly_ever_limited():
+    assert limited_share(swing(1.0, 5.0)) <= 0.02
+
+
+def test_a_little_planner_noise_is_no_intervention():
+    assert limited_share(swing(0.4, 1.0), noise=0.03) <= 0.02
+
+
 def test_a_plan_through_a_limit_is_limited_and_the_arm_stops_at_it():
     rig = Rig()
     modes = {rig.drive(10, speed=0.9).mode for _ in range(15)}

@@ -157,7 +157,7 @@ class GoalMonitor:
         if self._status.phase in (GoalPhase.IDLE, GoalPhase.DONE):
             return self._status
         elapsed = (now_ns - self._begin_ns) / S
-        phase = self._status.phase
+        phase: GoalPhase = self._status.phase
         if summary is None:
             distance = self._status.distance_m
         else:
