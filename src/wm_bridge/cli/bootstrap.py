@@ -42,7 +42,7 @@ def prepare(root: Path, dev: bool) -> Path:
         todo = venv_setup.pending(wanted, venv)
         if todo:
             first = len(todo) == len(wanted)
-            _say(f"setting up {venv.name} ({'the first start: a few minutes' if first else f'{len(todo)} steps'})")
+            _say(f"setting up {venv.name} ({'the first start: a few minutes' if first else f'{len(todo)} of {len(wanted)} steps'})")
             venv_setup.perform(todo, venv, root / "build" / "setup.log")
     return venv
 

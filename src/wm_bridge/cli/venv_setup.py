@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from wm_bridge.cli.progress import Progress
 from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
+# 280 MB that only C++ programs would use: headers of pinocchio and boost, torch's own test programs.
+UNUSED = ("cmeel.prefix/include", "torch/test")
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 
@@ -58,7 +61,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
     made = [
         Step("system", "system packages", place, lambda progress: system_packages.ensure(progress.run)),
         Step("venv", "virtual environment", place, lambda progress: _make_venv(venv, native, progress)),
-        Step("base", "Python packages (torch, MuJoCo, OpenCV ...)", base, lambda progress: _pip(root, venv, "base.txt", progress)),
+        Step("base", "Python packages (torch, MuJoCo, OpenCV ...)", base, lambda progress: _install_base(root, venv, progress)),
     ]
     if not native:
         made.append(Step("ros", "ROS 2 Jazzy from wheels", ros, lambda progress: _install_ros(root, venv, progress)))
@@ -144,6 +147,13 @@ def _pip(root: Path, venv: Path, pins: str, progress: Progress) -> None:
     command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     command += ["-r", str(folder / pins), "-c", str(folder / "constraints.txt")]
     progress.run(command, _clean(environment.wants_native_ros(os.environ)))
+
+
+def _install_base(root: Path, venv: Path, progress: Progress) -> None:
+    _pip(root, venv, "base.txt", progress)
+    for site in venv.glob("lib/python3.*/site-packages"):
+        for unused in UNUSED:
+            shutil.rmtree(site / unused, ignore_errors=True)
 
 
 def _install_ros(root: Path, venv: Path, progress: Progress) -> None:
