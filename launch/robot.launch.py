@@ -1,0 +1,24 @@
+"""The whole graph on the robot: ``ros2 launch wm_bringup robot.launch.py robot:=nico``."""
+
+import importlib.util
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+_file = Path(__file__).resolve().parent / "nodes.py"
+_spec = importlib.util.spec_from_file_location("wm_launch_nodes", _file)
+_nodes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(_nodes)
+
+
+def generate_launch_description():
+    """Arguments, then the nodes of the profile ``robot``."""
+    return LaunchDescription(
+        [
+            *_nodes.common_arguments(),
+            DeclareLaunchArgument("robot_driver", default_value="fake", description="driver of the robot"),
+            DeclareLaunchArgument("camera_source", default_value="0", description="camera device number, path or address"),
+            OpaqueFunction(function=_nodes.actions, args=["robot"]),
+        ]
+    )

@@ -1,0 +1,132 @@
+"""The one description of the running graph (``config/graph.yaml``). Knows no ROS."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from wm_bridge import resources
+from wm_bridge.errors import UserError
+
+PROFILES = ("sim", "robot")
+_NODE_KEYS = (
+    "package executable profiles required respawn lifecycle parameter_files parameters".split()
+)
+Parameter = bool | int | float | str | list[Any]
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One node of one profile.
+
+    Attributes:
+        name: of the node; its module is ``wm_bridge.nodes.<name>``.
+        package, executable: for ``ros2 run`` and launch.
+        required: its end ends the graph. respawn: started again when it dies.
+        lifecycle: managed (configures and activates itself when ``autostart``).
+        parameter_files: paths relative to the repository root, earlier ones are overridden.
+        parameters: override the files.
+    """
+
+    name: str
+    package: str
+    executable: str
+    required: bool = False
+    respawn: bool = False
+    lifecycle: bool = False
+    parameter_files: tuple[str, ...] = ()
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def module(self) -> str:
+        """Python module with the node's ``main``."""
+        return f"{self.package}.nodes.{self.name}"
+
+
+def load(
+    profile: str = "sim",
+    overrides: Mapping[str, Mapping[str, Parameter]] | None = None,
+    skip: Iterable[str] = (),
+    path: Path | None = None,
+) -> tuple[NodeEntry, ...]:
+    """Return the nodes of a profile, in the order they are started.
+
+    Args:
+        profile: ``sim`` or ``robot``.
+        overrides: parameters per node name; they win.
+        skip: names of nodes to leave out.
+        path: another graph file.
+
+    Raises:
+        UserError: unknown profile, node or key (names the nearest one), or a bad value.
+    """
+    _known(profile, PROFILES, "profile")
+    path = path or resources.path("config/graph.yaml")
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise UserError(f"{path.name} holds no mapping", "restore it: git checkout -- config", 2)
+    for key in data:
+        _known(key, ("common", "nodes"), f"{path.name}: key")
+    common = data.get("common", {})
+    for key in common:
+        _known(key, PROFILES, f"{path.name}: common: profile")
+    nodes = data.get("nodes", {})
+    for name in (*(overrides or {}), *skip):
+        _known(name, nodes, "node")
+    entries = []
+    for name, values in nodes.items():
+        entry, profiles = _entry(name, values, profile, common.get(profile, {}))
+        if profile in profiles and name not in tuple(skip):
+            more = (overrides or {}).get(name, {})
+            entries.append(replace(entry, parameters={**entry.parameters, **more}))
+    return tuple(entries)
+
+
+def parameter_file(entry: NodeEntry) -> str:
+    """Return the text of a ROS parameter file with the node's own parameters."""
+    return yaml.safe_dump({"/**": {"ros__parameters": dict(entry.parameters)}}, sort_keys=True)
+
+
+def _entry(
+    name: str, values: Mapping[str, Any], profile: str, common: Mapping[str, Parameter]
+) -> tuple[NodeEntry, tuple[str, ...]]:
+    where = f"graph.yaml: node {name}"
+    if not isinstance(values, Mapping):
+        raise UserError(f"{where}: expected keys, got {values!r}", f"known are {list(_NODE_KEYS)}", 2)
+    for key in values:
+        _known(key, _NODE_KEYS, f"{where}: key")
+    missing = [key for key in ("package", "executable", "profiles") if key not in values]
+    if missing:
+        raise UserError(f"{where}: {missing} missing", "add them as for the other nodes", 2)
+    for found in values["profiles"]:
+        _known(found, PROFILES, f"{where}: profile")
+    for flag in ("required", "respawn", "lifecycle"):
+        if not isinstance(values.get(flag, False), bool):
+            raise UserError(f"{where}: {flag} is {values[flag]!r}", "give true or false", 2)
+    parameters = values.get("parameters", {})
+    for key in parameters:
+        _known(key, ("all", *PROFILES), f"{where}: parameters: profile")
+    entry = NodeEntry(
+        name=name,
+        package=values["package"],
+        executable=values["executable"],
+        required=values.get("required", False),
+        respawn=values.get("respawn", False),
+        lifecycle=values.get("lifecycle", False),
+        parameter_files=tuple(values.get("parameter_files", ())),
+        parameters={**common, **parameters.get("all", {}), **parameters.get(profile, {})},
+    )
+    return entry, tuple(values["profiles"])
+
+
+def _known(name: object, names: Iterable[str], what: str) -> None:
+    names = list(names)
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)
+        nearest = near[0] if near else names[0]
+        raise UserError(f"{what} {name!r} is unknown", f"did you mean {nearest!r}? known: {names}", 2)

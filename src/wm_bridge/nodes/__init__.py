@@ -1,0 +1,1 @@
+"""One module per process: parameters, a core, subscriptions, publishers."""

@@ -1,0 +1,149 @@
+"""goal_node: pictures from files or from the camera become ReachGoal goals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.action import ActionClient
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from wm_interfaces.action import ReachGoal
+
+from wm_bridge.core.goal import Outcome
+from wm_bridge.core.types import Frame
+from wm_bridge.errors import UserError
+from wm_bridge.ros import convert
+from wm_bridge.ros.diagnostics import OK, Diagnostics
+from wm_bridge.ros.node import main_of, subscribe
+from wm_bridge.ros.params import declare, setting
+
+
+@dataclass(frozen=True)
+class GoalParams:
+    """See the descriptions."""
+
+    image_path: str = setting("", "picture to send once the planner is there; empty = none")
+    target: str = setting("hand", "hand, or the name of the object that must match")
+    tolerance_m: float = setting(0.0, "0 = the planner's default", 0.0, 1.0)
+    timeout_s: float = setting(0.0, "0 = the planner's default", 0.0, 3600.0)
+
+
+class GoalNode(Node):
+    """``goal/image_path`` sends a file; ``goal/capture`` keeps the camera's picture, ``goal/go`` sends it."""
+
+    def __init__(self) -> None:
+        super().__init__("goal")
+        self.params = declare(self, GoalParams)
+        self._live: Image | None = None
+        self._kept: Image | None = None
+        self._handle: Any = None
+        self._text = "no goal yet"
+        self._client = ActionClient(self, ReachGoal, "wm/reach_goal")
+        subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, "goal/image_path", lambda message: self._send_file(message.data))
+        self.create_service(Trigger, "goal/capture", self._on_capture)
+        self.create_service(Trigger, "goal/go", self._on_go)
+        self.create_service(Trigger, "goal/cancel", self._on_cancel)
+        self.diagnostics = Diagnostics(self, lambda: (OK, "", {"goal": self._text}))
+        if self.params.image_path:
+            self._kept = read_picture(self.params.image_path)
+            self._first = self.create_timer(0.5, self._send_first)
+
+    def _on_image(self, message: Image) -> None:
+        self._live = message
+
+    def _send_first(self) -> None:
+        if self._client.server_is_ready() and self._kept is not None:
+            self._first.cancel()
+            self._send(self._kept)
+
+    def _send_file(self, path: String | str) -> None:
+        try:
+            self._kept = read_picture(str(path))
+        except UserError as error:
+            self._text = str(error)
+            self.get_logger().error(str(error))
+            return
+        self._send(self._kept)
+
+    def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._live is not None
+        if self._live is not None:
+            self._kept = self._live
+        response.message = "kept; goal/go sends it" if response.success else "no picture from the camera yet"
+        return response
+
+    def _on_go(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._kept is None:
+            response.message = "no goal picture; call goal/capture or publish goal/image_path first"
+        elif not self._client.server_is_ready():
+            response.message = "no planner; is planner_node running and active?"
+        else:
+            self._send(self._kept)
+            response.success, response.message = True, "sent"
+        return response
+
+    def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = self._handle is not None
+        response.message = "cancel requested" if response.success else "no goal is running"
+        if self._handle is not None:
+            self._handle.cancel_goal_async()
+        return response
+
+    def _send(self, picture: Image) -> None:
+        if not self._client.server_is_ready():
+            self._text = "no planner; is planner_node running and active?"
+            self.get_logger().error(self._text)
+            return
+        request = ReachGoal.Goal(
+            kind=ReachGoal.Goal.GOAL_IMAGE,
+            image=picture,
+            target=self.params.target,
+            tolerance_m=self.params.tolerance_m,
+            timeout_s=self.params.timeout_s,
+        )
+        self._text = "sent"
+        self._client.send_goal_async(request).add_done_callback(self._on_answer)
+
+    def _on_answer(self, future: Any) -> None:
+        handle = future.result()
+        if not handle.accepted:
+            self._text = "refused; the planner is not active"
+            self.get_logger().error(f"goal {self._text}")
+            return
+        self._handle, self._text = handle, "running"
+        handle.get_result_async().add_done_callback(lambda done: self._on_result(handle, done))
+
+    def _on_result(self, handle: Any, future: Any) -> None:
+        result = future.result().result
+        if self._handle is handle:
+            self._handle = None
+        self._text = f"{Outcome(result.outcome).name}: {result.message}"
+        self.get_logger().info(f"goal {self._text}")
+
+
+def read_picture(path: str) -> Image:
+    """Read a picture file as an rgb8 Image, stamped 0.
+
+    Raises:
+        UserError: missing, or not a picture.
+    """
+    import cv2
+
+    file = Path(path)
+    data = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if file.is_file() and file.stat().st_size else None
+    if data is None:
+        what = "is not a picture" if file.is_file() else "does not exist"
+        raise UserError(f"goal picture {path} {what}", "give a PNG or JPEG taken with the planner's camera", 2)
+    return convert.to_image(Frame(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), 0, "goal"))
+
+
+main = main_of(GoalNode)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,246 @@
+"""safety_node: everything the planner proposes passes here; the only writer of hw/command."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_srvs.srv import SetBool, Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from wm_bridge.core.images import digest
+from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajectory
+from wm_bridge.errors import UserError
+from wm_bridge.robots import spec as robot_spec
+from wm_bridge.ros import convert
+from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from wm_bridge.ros.node import STEADY, main_of, now_ns, publisher, raise_priority, subscribe
+from wm_bridge.ros.params import declare, setting
+from wm_bridge.safety.config import SafetyConfig
+from wm_bridge.safety.filter import SafetyFilter
+
+_PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
+
+
+@dataclass(frozen=True)
+class SafetyParams:
+    """See the descriptions."""
+
+    robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    config: str = setting("", "path of a safety YAML; empty = config/safety.yaml")
+    realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
+    auto_enable: bool = setting(
+        False, "simulation only: reset and enable by itself once, when the first joint state is there"
+    )
+
+
+class SafetyNode(Node):
+    """Wires ``SafetyFilter``: one tick per period on the steady clock, watchdogs included."""
+
+    def __init__(self) -> None:
+        super().__init__("safety")
+        raise_priority(self)
+        self.params = declare(self, SafetyParams)
+        simulated = bool(self.get_parameter("use_sim_time").value)
+        if self.params.auto_enable and not simulated:
+            raise UserError(
+                "auto_enable is set outside of the simulation", "enable by hand: safety/enable", 2
+            )
+        try:
+            self.spec = robot_spec.load(self.params.robot)
+            self.config = SafetyConfig.load(Path(self.params.config) if self.params.config else None)
+            self._filter = SafetyFilter(self.spec, self.config)
+        except (OSError, ValueError) as error:
+            raise UserError(str(error), "correct config/safety.yaml or config/robots", 2) from error
+        self._speed = self.params.realtime_factor if simulated else 1.0
+        self._sequence = 0
+        self._source_ns = 0
+        self._last: Command | None = None
+        self._measured: JointState | None = None
+        self._auto = self.params.auto_enable
+        self._shown: tuple[object, ...] = ()
+        self._shown_at = 0.0
+        self._late, self._tick_at = 0, 0
+        self._writers = 1
+
+        self._command = publisher(self, "hw/command")
+        self._verdict = publisher(self, "safety/verdict")
+        self._state = publisher(self, "safety/state")
+        subscribe(self, "joint_states", self._on_joints)
+        subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, "wm/action", self._on_action)
+        self.create_service(Trigger, "safety/stop", self._on_stop)
+        self.create_service(Trigger, "safety/reset", self._on_reset)
+        self.create_service(SetBool, "safety/enable", self._on_enable)
+        self.diagnostics = Diagnostics(self, self._details)
+        self._joint_rate = self.diagnostics.rate("joint_states", timeout_s=1.0, required=True)
+        self._image_rate = self.diagnostics.rate("camera/image_raw", timeout_s=1.0)
+        self._action_rate = self.diagnostics.rate("wm/action")
+        self._tick_rate = self.diagnostics.rate("ticks", 0.8 * self._speed / self.config.dt)
+        self._tick_ns = round(self.config.period_ms * 1e6 / self._speed)
+        self.create_timer(self._tick_ns * 1e-9, self._tick, clock=STEADY)
+        self.create_timer(0.1, self._count_writers, clock=STEADY)
+        gc.collect()
+        gc.freeze()  # what lives now lives for ever: no long collections during ticks
+
+    def stop(self) -> None:
+        """Say a last time: stand still. Called while publishing is still possible."""
+        self._filter.stop("safety node is stopping")
+        for _ in range(100):  # the whole brake, one output per period as always
+            self._tick()
+            if self._last is None or not self._last.velocity.any():
+                return
+            time.sleep(self._tick_ns * 1e-9)
+
+    # Time ---------------------------------------------------------------------------------
+
+    def _now(self) -> tuple[int, int]:
+        """Node time, and the steady clock in node-time speed (watchdogs count node seconds)."""
+        return now_ns(self), round(time.monotonic_ns() * self._speed)
+
+    # Once per period ----------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        now, steady = self._now()
+        command, verdict = self._filter.tick(now, steady)
+        if command is not None:
+            self._last = command
+            self._source_ns = command.source_stamp_ns
+            self._command.publish(convert.to_command(command))
+        self._sequence += 1
+        self._verdict.publish(
+            convert.to_verdict(verdict, self.spec.joint_names, self._sequence, self._source_ns)
+        )
+        self._tick_rate.mark()
+        begin = time.monotonic_ns()
+        self._late += begin - self._tick_at > 2 * self._tick_ns and self._tick_at > 0
+        self._tick_at = begin
+        self._show(now)
+        if self._auto and command is not None:
+            self._auto_enable(now, steady)
+
+    def _show(self, now: int) -> None:
+        """``safety/state`` on change and once a second."""
+        status = self._filter.status()
+        key = (status.mode, status.reasons, status.enabled, status.latched)
+        if key == self._shown and time.monotonic() - self._shown_at < 1.0:
+            return
+        if key != self._shown and status.mode >= SafetyMode.BRAKE:
+            names = ", ".join(convert.reason_names(status.reasons))
+            self.get_logger().warning(f"{status.mode.name}: {names}: {status.detail}")
+        self._shown, self._shown_at = key, time.monotonic()
+        self._state.publish(
+            convert.to_safety_state(
+                status.mode,
+                status.reasons,
+                status.enabled,
+                status.latched,
+                self._sequence,
+                status.interventions,
+                status.refused,
+                status.detail,
+                now,
+            )
+        )
+
+    def _auto_enable(self, now: int, steady: int) -> None:
+        if self._filter.reset(now, steady).ok and self._filter.enable(True).ok:
+            self._auto = False
+            self.get_logger().info("enabled by auto_enable (simulation)")
+
+    # What comes in ------------------------------------------------------------------------
+
+    def _on_joints(self, message: JointStateMsg) -> None:
+        self._joint_rate.mark()
+        now, steady = self._now()
+        try:
+            state = convert.from_joint_state(message)
+        except ValueError as error:
+            self.get_logger().warning(f"joint_states: {error}", throttle_duration_sec=1.0)
+            return  # counts as silence; the watchdog brakes
+        if not self._filter.observe_state(state, now, steady) & ~Reason.STATE_JUMP:
+            self._measured = state
+
+    def _on_image(self, message: Image) -> None:
+        self._image_rate.mark()
+        now, steady = self._now()
+        pixels = np.frombuffer(message.data, dtype=np.uint8)
+        stamp = convert.from_time(message.header.stamp)
+        self._filter.observe_camera(stamp, digest(pixels[: len(pixels) // 3 * 3].reshape(-1, 3), 1), now, steady)
+
+    def _on_action(self, message: JointTrajectory) -> None:
+        self._action_rate.mark()
+        now, steady = self._now()
+        try:
+            plan = convert.from_trajectory(message)
+        except ValueError as error:
+            # Handed on as an empty plan, so that the filter itself judges and counts it.
+            plan = Trajectory((), (), np.zeros((0, 0)), np.zeros((0, 0)), 0)
+            self.get_logger().warning(f"wm/action: {error}", throttle_duration_sec=1.0)
+        reason = self._filter.submit(plan, now, steady)
+        if reason:
+            self.get_logger().warning(
+                f"plan refused: {', '.join(convert.reason_names(reason))}", throttle_duration_sec=2.0
+            )
+
+    def _count_writers(self) -> None:
+        self._writers = self.count_publishers("hw/command")
+        if self._writers > 1:
+            self._filter.stop(
+                f"{self._writers} nodes write hw/command; stop the other one", Reason.SECOND_WRITER
+            )
+
+    # Services -----------------------------------------------------------------------------
+
+    def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        answer = self._filter.stop()
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        answer = self._filter.enable(request.data)
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        now, steady = self._now()
+        measured, last = self._measured, self._last
+        if (
+            measured is not None
+            and last is not None
+            and np.abs(measured.position - last.position).max() > _PLACED_RAD
+            and np.abs(measured.velocity).max() < self.config.start_speed_rad_s
+            and not last.velocity.any()
+        ):
+            # The arm was moved by someone else: as after a restart, begin where it is.
+            self._filter = SafetyFilter(self.spec, self.config)
+            self._filter.observe_state(measured, now, steady)
+            self._filter.tick(now, steady)
+        answer = self._filter.reset(now, steady)
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _details(self) -> tuple[int, str, dict[str, str]]:
+        status = self._filter.status()
+        level = ERROR if status.latched else WARN if status.mode >= SafetyMode.HOLD else OK
+        values = {
+            "mode": status.mode.name,
+            "enabled": str(status.enabled),
+            "interventions": str(status.interventions),
+            "refused": str(status.refused),
+            "late ticks": str(self._late),
+            "writers of hw/command": str(self._writers),
+        }
+        return level, f"{status.mode.name} {status.detail}".strip(), values
+
+
+main = main_of(SafetyNode)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

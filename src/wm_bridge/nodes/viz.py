@@ -1,0 +1,88 @@
+"""viz_node: what the planner imagines and what the safety node allows, as RViz markers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from geometry_msgs.msg import PointStamped
+from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2
+from wm_interfaces.msg import PlanReport, SafetyState
+
+from wm_bridge.core.types import FloatArray, frozen_array
+from wm_bridge.errors import UserError
+from wm_bridge.robots import spec as robot_spec
+from wm_bridge.ros import convert
+from wm_bridge.ros.diagnostics import Diagnostics
+from wm_bridge.ros.markers import plan_markers, safety_markers
+from wm_bridge.ros.node import STEADY, main_of, publisher, subscribe
+from wm_bridge.ros.params import declare, setting
+
+
+@dataclass(frozen=True)
+class VizParams:
+    """See the descriptions."""
+
+    robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    forget_s: float = setting(1.0, "a plan older than this is taken away", 0.1, 60.0)
+
+
+class VizNode(Node):
+    """Draws each plan as it comes and takes it away when no more come."""
+
+    def __init__(self) -> None:
+        super().__init__("viz")
+        self.params = declare(self, VizParams)
+        try:
+            spec = robot_spec.load(self.params.robot)
+        except (FileNotFoundError, ValueError) as error:
+            raise UserError(str(error), "correct the parameter robot", exit_code=2) from error
+        self._frame = spec.base_frame
+        self._boxes = {arm: (box.lower, box.upper) for arm, box in spec.workspaces.items()}
+        self._goal: FloatArray | None = None
+        self._text = ""
+        self._drawn_at: float | None = None
+        self._stamp_ns = 0
+        self._plan = publisher(self, "wm/plan")
+        self._safety = publisher(self, "safety/markers")
+        subscribe(self, "wm/paths", self._on_paths)
+        subscribe(self, "wm/goal_hand", self._on_goal)
+        subscribe(self, "wm/report", self._on_report)
+        subscribe(self, "safety/state", self._on_safety)
+        self.diagnostics = Diagnostics(self)
+        self._rate = self.diagnostics.rate("plans drawn")
+        self.create_timer(0.25, self._forget, clock=STEADY)
+
+    def _on_goal(self, message: PointStamped) -> None:
+        self._goal = frozen_array([message.point.x, message.point.y, message.point.z])
+
+    def _on_report(self, message: PlanReport) -> None:
+        self._text = f"energy {message.energy:.3f}  {message.distance_m * 100:.1f} cm  {message.total_ms:.0f} ms"
+
+    def _on_paths(self, message: PointCloud2) -> None:
+        try:
+            hands, energies = convert.from_paths(message)
+        except ValueError as error:
+            self.get_logger().warning(f"wm/paths: {error}", throttle_duration_sec=5.0)
+            return
+        stamp = convert.from_time(message.header.stamp)
+        self._plan.publish(plan_markers(hands, energies, self._goal, self._text, stamp, message.header.frame_id))
+        self._drawn_at, self._stamp_ns = time.monotonic(), stamp
+        self._rate.mark()
+
+    def _on_safety(self, message: SafetyState) -> None:
+        detail = ", ".join(message.reason_names)
+        stamp = convert.from_time(message.header.stamp)
+        self._safety.publish(safety_markers(self._boxes, message.mode_name, detail, stamp, self._frame))
+
+    def _forget(self) -> None:
+        if self._drawn_at is not None and time.monotonic() - self._drawn_at > self.params.forget_s:
+            self._drawn_at = None
+            self._plan.publish(plan_markers(None, None, None, "", self._stamp_ns, self._frame))
+
+
+main = main_of(VizNode)
+
+if __name__ == "__main__":
+    raise SystemExit(main())

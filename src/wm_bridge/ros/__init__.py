@@ -1,0 +1,1 @@
+"""What the nodes share: messages, QoS, parameters, diagnostics, start and stop."""

@@ -1,0 +1,415 @@
+"""Messages to values and back. Markers are in ``markers.py``; nothing else builds messages.
+
+The stamp of the camera frame behind a command travels in ``hw/command`` as
+``header.frame_id`` (decimal nanoseconds, empty when there is none): JointState has no
+other free field, and a joint command has no frame.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PointStamped, TransformStamped
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo as CameraInfoMsg
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
+from sensor_msgs.msg import JointState as JointStateMsg
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from wm_interfaces.msg import PlanReport, SafetyState, SafetyVerdict
+
+from wm_bridge.cameras.base import CameraInfo
+from wm_bridge.core.images import decode
+from wm_bridge.core.types import (
+    Command,
+    FloatArray,
+    Frame,
+    ImageArray,
+    JointState,
+    Reason,
+    SafetyMode,
+    Trajectory,
+    Verdict,
+)
+
+S = 1_000_000_000
+MS = 1e-6  # ns to ms
+_PATH_FIELDS = ("x", "y", "z", "energy")
+
+
+# Time ---------------------------------------------------------------------------------------
+
+
+def to_time(stamp_ns: int) -> Time:
+    """Nanoseconds (not negative) to a Time message."""
+    return Time(sec=stamp_ns // S, nanosec=stamp_ns % S)
+
+
+def from_time(stamp: Time) -> int:
+    """Time (or Duration) message to nanoseconds."""
+    return int(stamp.sec) * S + int(stamp.nanosec)
+
+
+def to_clock(stamp_ns: int) -> Clock:
+    """Simulated time for ``/clock``."""
+    return Clock(clock=to_time(stamp_ns))
+
+
+# Pictures -----------------------------------------------------------------------------------
+
+
+def to_image(frame: Frame) -> Image:
+    """Frame to an rgb8 Image."""
+    height, width = frame.image.shape[:2]
+    message = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    message.header.stamp = to_time(frame.stamp_ns)
+    message.header.frame_id = frame.frame_id
+    # An array goes in as it is; any other sequence would be checked value by value.
+    message.data = array.array("B", frame.image.tobytes())
+    return message
+
+
+def from_image(message: Image) -> Frame:
+    """Image (rgb8, bgr8, mono8, rgba8, bgra8; padded rows allowed) to a Frame.
+
+    Raises:
+        ValueError: unknown encoding, or sizes that do not fit together.
+    """
+    image = decode(message.data, message.height, message.width, message.encoding, message.step)
+    return Frame(image, from_time(message.header.stamp), message.header.frame_id)
+
+
+def to_jpeg(frame: Frame, quality: int = 85) -> CompressedImage:
+    """Frame to a JPEG picture."""
+    import cv2
+
+    bgr = np.ascontiguousarray(frame.image[:, :, ::-1])
+    good, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not good:
+        raise ValueError(f"OpenCV cannot encode a {frame.image.shape} picture as JPEG")
+    message = CompressedImage(format="rgb8; jpeg compressed bgr8")
+    message.header.stamp = to_time(frame.stamp_ns)
+    message.header.frame_id = frame.frame_id
+    message.data = array.array("B", data.tobytes())
+    return message
+
+
+def to_camera_info(info: CameraInfo, stamp_ns: int) -> CameraInfoMsg:
+    """Intrinsics of a camera without distortion, stamped like the picture they belong to."""
+    K = info.K
+    message = CameraInfoMsg(
+        height=info.height,
+        width=info.width,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=K.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.hstack([K, np.zeros((3, 1))]).ravel(),
+    )
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id = info.frame_id
+    return message
+
+
+# Joints -------------------------------------------------------------------------------------
+
+
+def to_joint_state(state: JointState) -> JointStateMsg:
+    """Measured joints; velocity and effort are always filled."""
+    message = JointStateMsg(
+        name=list(state.names),
+        position=_doubles(state.position),
+        velocity=_doubles(state.velocity),
+        effort=_doubles(state.effort),
+    )
+    message.header.stamp = to_time(state.stamp_ns)
+    return message
+
+
+def from_joint_state(message: JointStateMsg) -> JointState:
+    """JointState message to a value; a missing velocity or effort reads as 0.
+
+    Raises:
+        ValueError: arrays of different lengths.
+    """
+    names, position = tuple(message.name), np.asarray(message.position, dtype=float)
+    velocity, effort = (
+        np.asarray(values, dtype=float) if len(values) else np.zeros(len(names))
+        for values in (message.velocity, message.effort)
+    )
+    return JointState(names, position, velocity, effort, from_time(message.header.stamp))
+
+
+def to_command(command: Command) -> JointStateMsg:
+    """Command to ``hw/command``; see the module for where the source stamp goes."""
+    message = JointStateMsg(
+        name=list(command.names),
+        position=_doubles(command.position),
+        velocity=_doubles(command.velocity),
+        effort=_doubles(np.zeros(len(command.names))),
+    )
+    message.header.stamp = to_time(command.stamp_ns)
+    message.header.frame_id = str(command.source_stamp_ns) if command.source_stamp_ns else ""
+    return message
+
+
+def from_command(message: JointStateMsg) -> Command:
+    """``hw/command`` to a Command.
+
+    Raises:
+        ValueError: arrays of different lengths, or a source stamp that is no number.
+    """
+    source = message.header.frame_id
+    if source and not source.isdecimal():
+        raise ValueError(f"hw/command header.frame_id must be nanoseconds or empty, got '{source}'")
+    return Command(
+        tuple(message.name),
+        np.asarray(message.position, dtype=float),
+        np.asarray(message.velocity, dtype=float),
+        from_time(message.header.stamp),
+        int(source or 0),
+    )
+
+
+def to_trajectory(plan: Trajectory) -> JointTrajectory:
+    """Short plan to ``wm/action``."""
+    message = JointTrajectory(joint_names=list(plan.names))
+    message.header.stamp = to_time(plan.stamp_ns)
+    for time_ns, position, velocity in zip(
+        plan.times_ns, plan.positions, plan.velocities, strict=True
+    ):
+        point = JointTrajectoryPoint(positions=_doubles(position), velocities=_doubles(velocity))
+        point.time_from_start.sec, point.time_from_start.nanosec = divmod(time_ns, S)
+        message.points.append(point)
+    return message
+
+
+def from_trajectory(message: JointTrajectory) -> Trajectory:
+    """``wm/action`` to a Trajectory; numbers are not judged here, shapes are.
+
+    Raises:
+        ValueError: no points, or arrays of different lengths.
+    """
+    points = message.points
+    if not points:
+        raise ValueError("JointTrajectory without points")
+    count = len(message.joint_names)
+    for index, point in enumerate(points):
+        if len(point.positions) != count or len(point.velocities) not in (0, count):
+            raise ValueError(
+                f"point {index} has {len(point.positions)} positions and "
+                f"{len(point.velocities)} velocities for {count} joints"
+            )
+    return Trajectory(
+        tuple(message.joint_names),
+        tuple(from_time(point.time_from_start) for point in points),
+        np.array([point.positions for point in points]),
+        np.array([point.velocities or np.zeros(count) for point in points]),
+        from_time(message.header.stamp),
+    )
+
+
+# Simulator ----------------------------------------------------------------------------------
+
+
+def to_numbers(values: FloatArray) -> Float64MultiArray:
+    """Flat numbers to a message."""
+    return Float64MultiArray(data=_doubles(values))
+
+
+def from_numbers(message: Float64MultiArray) -> FloatArray:
+    """The flat numbers of a message."""
+    return np.array(message.data, dtype=float)
+
+
+# Safety -------------------------------------------------------------------------------------
+
+
+def reason_names(reasons: Reason | int) -> list[str]:
+    """The single bits in words."""
+    return [reason.name for reason in Reason if reason.value and reason.value & int(reasons) and reason.name]
+
+
+def to_verdict(
+    verdict: Verdict, names: Sequence[str], sequence: int, source_stamp_ns: int
+) -> SafetyVerdict:
+    """One tick of the safety filter."""
+    message = SafetyVerdict(
+        sequence=sequence,
+        mode=int(verdict.mode),
+        reasons=int(verdict.reasons),
+        reason_names=reason_names(verdict.reasons) if verdict.reasons else [],
+        joint_names=list(names),
+        requested=_doubles(verdict.requested),
+        output=_doubles(verdict.output),
+        margin=float(verdict.margin),
+        filter_us=verdict.duration_ns * 1e-3,
+        source_age_ns=verdict.stamp_ns - source_stamp_ns if source_stamp_ns else -1,
+        detail=verdict.detail,
+    )
+    message.header.stamp = to_time(verdict.stamp_ns)
+    return message
+
+
+def to_safety_state(
+    mode: SafetyMode,
+    reasons: Reason,
+    enabled: bool,
+    latched: bool,
+    ticks: int,
+    interventions: int,
+    refused: int,
+    detail: str,
+    stamp_ns: int,
+) -> SafetyState:
+    """Summary of the safety filter."""
+    message = SafetyState(
+        mode=int(mode),
+        mode_name=mode.name,
+        reasons=int(reasons),
+        reason_names=reason_names(reasons),
+        enabled=enabled,
+        latched=latched,
+        ticks=ticks,
+        interventions=interventions,
+        refused=refused,
+        detail=detail,
+    )
+    message.header.stamp = to_time(stamp_ns)
+    return message
+
+
+# Plans --------------------------------------------------------------------------------------
+
+
+def to_report(
+    plan: object, stamp_ns: int, sequence: int, progress: float, total_ms: float, budget_ms: float
+) -> PlanReport:
+    """A plan of ``wm_planner`` (see docs/contracts.md) as numbers."""
+    numbers = (
+        "energy goal_energy distance_m object_distance_m joint_distance_rad trust".split()
+    )
+    message = PlanReport(
+        sequence=sequence,
+        energy_per_iteration=[float(value) for value in plan.energy_per_iteration],  # type: ignore[attr-defined]
+        progress=float(progress),
+        samples=int(plan.samples),  # type: ignore[attr-defined]
+        iterations=int(plan.iterations),  # type: ignore[attr-defined]
+        horizon=len(plan.references),  # type: ignore[attr-defined]
+        nan_costs=int(plan.nan_costs),  # type: ignore[attr-defined]
+        preprocess_ms=plan.preprocess_s * 1e3,  # type: ignore[attr-defined]
+        encode_ms=plan.encode_s * 1e3,  # type: ignore[attr-defined]
+        plan_ms=plan.optimise_s * 1e3,  # type: ignore[attr-defined]
+        total_ms=float(total_ms),
+        budget_ms=float(budget_ms),
+        deadline_met=bool(plan.deadline_met),  # type: ignore[attr-defined]
+        **{name: float(getattr(plan, name)) for name in numbers},
+    )
+    message.header.stamp = to_time(stamp_ns)
+    return message
+
+
+def to_paths(
+    hands: FloatArray, energies: FloatArray, stamp_ns: int, frame_id: str
+) -> PointCloud2:
+    """Hand paths as an organised cloud: one row per path, the first is the chosen one.
+
+    Args:
+        hands: (P, H, 3) positions, m. energies: (P,) energy of each path.
+    """
+    count, length = hands.shape[:2]
+    data = np.empty((count, length, 4), dtype=np.float32)
+    data[..., :3] = hands
+    data[..., 3] = np.asarray(energies)[:, None]
+    message = PointCloud2(
+        height=count,
+        width=length,
+        fields=[
+            PointField(name=name, offset=4 * index, datatype=PointField.FLOAT32, count=1)
+            for index, name in enumerate(_PATH_FIELDS)
+        ],
+        point_step=16,
+        row_step=16 * length,
+        is_dense=bool(np.isfinite(data).all()),
+        data=array.array("B", data.tobytes()),
+    )
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    return message
+
+
+def from_paths(message: PointCloud2) -> tuple[FloatArray, FloatArray]:
+    """Undo ``to_paths``: (P, H, 3) hands and (P,) energies.
+
+    Raises:
+        ValueError: another layout.
+    """
+    names = tuple(field.name for field in message.fields)
+    size = message.height * message.width * 16
+    if names != _PATH_FIELDS or message.point_step != 16 or len(message.data) != size:
+        raise ValueError(f"expected a cloud of {_PATH_FIELDS} float32, got {names}")
+    values = np.frombuffer(message.data, dtype=np.float32)
+    values = values.reshape(message.height, message.width, 4).astype(float)
+    return values[..., :3], values[:, 0, 3] if message.width else np.zeros(message.height)
+
+
+def to_point(position: FloatArray, stamp_ns: int, frame_id: str) -> PointStamped:
+    """One (3,) position, m."""
+    message = PointStamped()
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id = frame_id
+    message.point.x, message.point.y, message.point.z = (float(value) for value in position)
+    return message
+
+
+# Frames -------------------------------------------------------------------------------------
+
+
+def to_transform(
+    parent: str, child: str, T: FloatArray, stamp_ns: int
+) -> TransformStamped:
+    """(4, 4) ``T_parent_child`` to a stamped transform."""
+    return to_transform_parts(parent, child, T[:3, 3], quaternion(T[:3, :3]), stamp_ns)
+
+
+def to_transform_parts(
+    parent: str, child: str, xyz: FloatArray, xyzw: FloatArray, stamp_ns: int
+) -> TransformStamped:
+    """Translation (3,) and quaternion (4,) x, y, z, w to a stamped transform."""
+    message = TransformStamped(child_frame_id=child)
+    message.header.stamp = to_time(stamp_ns)
+    message.header.frame_id = parent
+    place, turn = message.transform.translation, message.transform.rotation
+    place.x, place.y, place.z = (float(value) for value in xyz)
+    turn.x, turn.y, turn.z, turn.w = (float(value) for value in xyzw)
+    return message
+
+
+def quaternion(R: FloatArray) -> FloatArray:
+    """(3, 3) rotation to a unit quaternion x, y, z, w.
+
+    The eigenvector of Bar-Itzhack's symmetric matrix (J. Guidance 2000): no special cases.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = R
+    K = np.array(
+        [
+            [xx - yy - zz, xy + yx, xz + zx, zy - yz],
+            [xy + yx, yy - xx - zz, yz + zy, xz - zx],
+            [xz + zx, yz + zy, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    )
+    vector = np.linalg.eigh(K / 3.0)[1][:, -1]
+    return np.asarray(vector if vector[3] >= 0 else -vector)
+
+
+def as_picture(message: Image) -> ImageArray:
+    """The RGB pixels of an Image; see ``from_image``."""
+    return from_image(message).image
+
+
+def _doubles(values: FloatArray) -> array.array[float]:
+    return array.array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())

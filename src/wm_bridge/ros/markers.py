@@ -1,0 +1,134 @@
+"""Markers for RViz: chosen path, elite fan coloured by energy, goal, safety state.
+
+Every array names all its markers with fixed namespaces and ids: what is not there any more
+is sent as DELETE, so nothing stays behind and nothing flickers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from geometry_msgs.msg import Point
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker, MarkerArray
+
+from wm_bridge.core.types import FloatArray
+from wm_bridge.ros.convert import to_time
+
+_MODE_COLOURS = {
+    "NORMAL": (0.2, 0.8, 0.3),
+    "LIMITED": (0.9, 0.8, 0.2),
+    "HOLD": (0.4, 0.6, 0.95),
+    "BRAKE": (1.0, 0.5, 0.1),
+    "LATCHED": (0.95, 0.15, 0.15),
+}
+
+
+def plan_markers(
+    hands: FloatArray | None,
+    energies: FloatArray | None,
+    goal: FloatArray | None,
+    text: str,
+    stamp_ns: int,
+    frame_id: str,
+) -> MarkerArray:
+    """What the planner imagines.
+
+    Args:
+        hands: (P, H, 3) hand paths, base frame, m; the first is the chosen one. None = no plan.
+        energies: (P,) of each path.
+        goal: (3,) decoded hand position of the goal picture; None = no goal.
+        text: shown above the goal.
+    """
+    fan = _marker("elites", Marker.LINE_LIST, stamp_ns, frame_id, 0.002)
+    path = _marker("path", Marker.LINE_STRIP, stamp_ns, frame_id, 0.006)
+    target = _marker("goal", Marker.SPHERE, stamp_ns, frame_id, 0.03)
+    label = _marker("energy", Marker.TEXT_VIEW_FACING, stamp_ns, frame_id, 0.03)
+    if hands is None or energies is None or not np.isfinite(hands).all():
+        fan.action = path.action = Marker.DELETE
+    else:
+        path.points = [_point(place) for place in hands[0]]
+        path.color = _colour(0.1, 0.9, 0.2)
+        for hand, shade in zip(hands[1:], _shades(energies[1:]), strict=True):
+            for start, end in zip(hand[:-1], hand[1:], strict=True):
+                fan.points += [_point(start), _point(end)]
+                fan.colors += [shade, shade]
+        if not fan.points:
+            fan.action = Marker.DELETE
+    if goal is None or not np.isfinite(goal).all():
+        target.action = label.action = Marker.DELETE
+    else:
+        target.pose.position = _point(goal)
+        target.color = _colour(1.0, 0.75, 0.1, 0.8)
+        label.pose.position = _point(goal + np.array([0.0, 0.0, 0.06]))
+        label.color, label.text = _colour(1.0, 1.0, 1.0), text
+    return MarkerArray(markers=[fan, path, target, label])
+
+
+def safety_markers(
+    boxes: dict[str, tuple[FloatArray, FloatArray]],
+    mode: str,
+    detail: str,
+    stamp_ns: int,
+    frame_id: str,
+) -> MarkerArray:
+    """Workspace boxes as wire frames and the safety state in words.
+
+    Args:
+        boxes: lower and upper corner (3,) per arm, base frame, m.
+        mode: name of the SafetyMode. detail: why.
+    """
+    colour = _colour(*_MODE_COLOURS.get(mode, (1.0, 1.0, 1.0)))
+    markers = []
+    for index, (_, (lower, upper)) in enumerate(sorted(boxes.items())):
+        box = _marker("workspace", Marker.LINE_LIST, stamp_ns, frame_id, 0.003, index)
+        box.points, box.color = _edges(lower, upper), _colour(colour.r, colour.g, colour.b, 0.5)
+        markers.append(box)
+    label = _marker("state", Marker.TEXT_VIEW_FACING, stamp_ns, frame_id, 0.04)
+    label.pose.position = Point(x=0.0, y=0.0, z=1.3)
+    label.text = f"{mode} {detail}".strip()
+    label.color = colour
+    return MarkerArray(markers=[*markers, label])
+
+
+def _marker(
+    namespace: str, kind: int, stamp_ns: int, frame_id: str, size: float, index: int = 0
+) -> Marker:
+    marker = Marker(ns=namespace, id=index, type=kind, action=Marker.ADD, lifetime=Duration())
+    marker.header.stamp = to_time(stamp_ns)
+    marker.header.frame_id = frame_id
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = marker.scale.y = marker.scale.z = size
+    return marker
+
+
+def _point(place: FloatArray) -> Point:
+    return Point(x=float(place[0]), y=float(place[1]), z=float(place[2]))
+
+
+def _colour(red: float, green: float, blue: float, alpha: float = 1.0) -> ColorRGBA:
+    return ColorRGBA(r=float(red), g=float(green), b=float(blue), a=float(alpha))
+
+
+def _shades(energies: FloatArray) -> list[ColorRGBA]:
+    """Green for the lowest energy, red for the highest; grey when it is not finite."""
+    good = np.isfinite(energies)
+    low, high = (energies[good].min(), energies[good].max()) if good.any() else (0.0, 0.0)
+    share = np.where(good, (energies - low) / max(high - low, 1e-9), 0.0)
+    return [
+        _colour(value, 1.0 - value, 0.15, 0.5) if fine else _colour(0.5, 0.5, 0.5, 0.3)
+        for value, fine in zip(share, good, strict=True)
+    ]
+
+
+def _edges(lower: FloatArray, upper: FloatArray) -> list[Point]:
+    corners = np.array([lower, upper])
+    points = []
+    for axis in range(3):
+        a, b = [other for other in range(3) if other != axis]
+        for i, j in np.ndindex(2, 2):
+            for end in (0, 1):
+                place = np.empty(3)
+                place[axis], place[a], place[b] = corners[end, axis], corners[i, a], corners[j, b]
+                points.append(_point(place))
+    return points

@@ -1,0 +1,119 @@
+"""How a node process starts, spins and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+
+from wm_bridge.errors import UserError
+from wm_bridge.ros import qos
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+Message = TypeVar("Message")
+
+
+def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
+    """Run one node until SIGINT or SIGTERM; return the exit code of the process.
+
+    Stop signals are taken by a thread of their own, so a busy callback cannot swallow
+    them. ``node.stop()`` is called while the node can still publish. Exit codes: 0 stopped
+    on request, 1 failed while running, 2 could not start as it was configured.
+
+    A ``SingleThreadedExecutor`` spins: rclpy's ``EventsExecutor`` lost timers and took a
+    whole core on one of the test machines.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
+    node = None
+    try:
+        node = make()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        stop: Future = Future()
+        threading.Thread(target=_wait_for_signal, args=(stop, executor), daemon=True).start()
+        while not stop.done():
+            executor.spin_once()
+            failure = getattr(node, "failure", None)
+            if failure is not None:
+                raise failure
+        return 0
+    except UserError as error:
+        name = node.get_name() if node is not None else "node"
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    except (ExternalShutdownException, KeyboardInterrupt):
+        return 0
+    except Exception:  # noqa: BLE001  the last line of a process: say it and end
+        traceback.print_exc()
+        return 1
+    finally:
+        _end(node)
+
+
+def main_of(make: Callable[[], Node]) -> Callable[[list[str] | None], int]:
+    """Return the ``main`` of a node's module: runs it, ends the process without lingering threads."""
+
+    def main(argv: list[str] | None = None) -> int:
+        """Run the node until it is told to stop; returns the exit code."""
+        return run(make, argv)
+
+    return main
+
+
+def publisher(node: Node, name: str) -> Publisher:
+    """Create a publisher with the type and QoS of the table."""
+    return node.create_publisher(qos.message_type(name), name, qos.profile(name))
+
+
+def subscribe(node: Node, name: str, callback: Callable[[Any], None]) -> Any:
+    """Create a subscription with the type and QoS of the table."""
+    return node.create_subscription(qos.message_type(name), name, callback, qos.profile(name))
+
+
+def raise_priority(node: Node, niceness: int = -10) -> None:
+    """Run this process before others of the machine, where the user may do that."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        node.get_logger().info(f"runs at normal priority; a limit 'nice {niceness}' would steady it")
+
+
+def now_ns(node: Node) -> int:
+    """Node time: simulated when ``use_sim_time`` is set; 0 until the first ``/clock``."""
+    return int(node.get_clock().now().nanoseconds)
+
+
+def _wait_for_signal(stop: Future, executor: SingleThreadedExecutor) -> None:
+    signal.sigwait(_STOP_SIGNALS)
+    stop.set_result(None)
+    executor.wake()
+    # A callback that never returns must not keep the process alive for ever.
+    time.sleep(10.0)
+    os._exit(1)
+
+
+def _end(node: Node | None) -> None:
+    if node is not None:
+        for step in (getattr(node, "stop", None), node.destroy_node):
+            try:
+                if step is not None:
+                    step()
+            except Exception as error:  # noqa: BLE001  go on closing
+                print(f"while stopping: {error!r}", file=sys.stderr, flush=True)
+    rclpy.try_shutdown()

@@ -1,0 +1,95 @@
+"""Every topic of the graph in one table: type, QoS, who writes it, whether it is recorded."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.duration import Duration
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic.
+
+    Attributes:
+        name: relative, except for the global ones of ROS (``/tf``, ``/clock`` ...).
+        type: for example ``sensor_msgs/msg/Image``.
+        writer: node that writes it; "" = every node, or tools outside of the graph.
+        reliable: retransmits; False = sensor data, the newest counts.
+        latched: late joiners get the last message.
+        depth: messages kept.
+        deadline_ms: promised longest gap; 0 = none.
+        recorded: goes into the bag.
+    """
+
+    name: str
+    type: str
+    writer: str
+    reliable: bool = True
+    latched: bool = False
+    depth: int = 1
+    deadline_ms: int = 0
+    recorded: bool = True
+
+
+TOPICS = (
+    Topic("camera/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
+    Topic("camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", "camera", reliable=False),
+    Topic("camera/camera_info", "sensor_msgs/msg/CameraInfo", "camera", reliable=False),
+    Topic("joint_states", "sensor_msgs/msg/JointState", "driver"),
+    Topic("sim/state", "std_msgs/msg/Float64MultiArray", "driver", reliable=False),
+    Topic("sim/set_joints", "sensor_msgs/msg/JointState", ""),
+    Topic("robot_description", "std_msgs/msg/String", "driver", latched=True),
+    Topic("wm/action", "trajectory_msgs/msg/JointTrajectory", "planner"),
+    Topic("wm/report", "wm_interfaces/msg/PlanReport", "planner", depth=10),
+    Topic("wm/paths", "sensor_msgs/msg/PointCloud2", "planner"),
+    Topic("wm/goal", "sensor_msgs/msg/Image", "planner", latched=True),
+    Topic("wm/goal_hand", "geometry_msgs/msg/PointStamped", "planner", latched=True),
+    Topic("wm/plan", "visualization_msgs/msg/MarkerArray", "viz"),
+    Topic("hw/command", "sensor_msgs/msg/JointState", "safety", deadline_ms=50),
+    Topic("safety/verdict", "wm_interfaces/msg/SafetyVerdict", "safety", latched=True),
+    Topic("safety/state", "wm_interfaces/msg/SafetyState", "safety", latched=True),
+    Topic("safety/markers", "visualization_msgs/msg/MarkerArray", "viz", latched=True),
+    Topic("goal/image_path", "std_msgs/msg/String", ""),
+    Topic("/clock", "rosgraph_msgs/msg/Clock", "driver", reliable=False),
+    Topic("/tf", "tf2_msgs/msg/TFMessage", "", depth=100),
+    Topic("/tf_static", "tf2_msgs/msg/TFMessage", "", latched=True, depth=100),
+    Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "", depth=10),
+)
+_BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+def topic(name: str) -> Topic:
+    """Return the row of this name; an unknown name lists the known ones."""
+    if name not in _BY_NAME:
+        raise KeyError(f"no topic {name!r} in wm_bridge.ros.qos; known are {sorted(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def message_type(name: str) -> Any:
+    """Return the message class of a topic."""
+    package, _, kind = topic(name).type.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), kind)
+
+
+def profile(name: str) -> QoSProfile:
+    """Return the QoS that writers and readers of a topic use."""
+    row = topic(name)
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=row.depth,
+        reliability=ReliabilityPolicy.RELIABLE if row.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if row.latched else DurabilityPolicy.VOLATILE,
+        deadline=Duration(nanoseconds=row.deadline_ms * 1_000_000),
+    )
+
+
+def monitor_profile(name: str, depth: int = 100) -> QoSProfile:
+    """QoS for onlookers (bag, tests): what is offered, a deeper queue, no deadline asked for."""
+    wanted = profile(name)
+    wanted.depth = max(depth, wanted.depth)
+    wanted.deadline = Duration()
+    return wanted
