@@ -44,6 +44,10 @@ def test_a_little_noise_at_the_edge_does_not_restart_the_hold():
     assert outcome(APPROACH + [0.029, 0.033, 0.028, 0.034, 0.03, 0.029]) is Outcome.REACHED
 
 
+def test_just_outside_the_tolerance_is_never_reached():
+    assert outcome(APPROACH + [0.035] * 15) is None
+
+
 def test_not_reached_while_the_joints_move():
     assert outcome(APPROACH + [0.02] * 8, speed=0.5) is None
 

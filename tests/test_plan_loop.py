@@ -140,6 +140,9 @@ def test_a_new_goal_after_the_old_one_plans_again():
     assert made.set_goal(PICTURE, 2000 * MS).ok and planner.resets == 2
     step = made.step(observation(2100), 2100 * MS)
     assert step.plan is not None and step.outcome is None
+    step = made.step(observation(2600, (0.3, 0.3, 0.3)), 2600 * MS)
+    assert step.outcome is Outcome.TIMEOUT
+    np.testing.assert_array_equal(step.trajectory.positions[0], [0.3, 0.3])
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,30 @@ def test_a_little_planner_noise_is_no_intervention():
     assert limited_share(swing(0.4, 1.0), noise=0.03) <= 0.02
 
 
+def test_changes_too_small_to_matter_are_made_but_not_counted():
+    def count(intervention_rad):
+        rig = Rig(dataclasses.replace(CONFIG, intervention_rad=intervention_rad))
+        rig.drive(60, speed=0.9)
+        rig.drive(60, speed=-0.9)
+        rig.check_limits()
+        return rig.filter.status().interventions
+
+    assert count(1e-6) > 0 and count(0.5) == 0
+
+
+def test_a_new_plan_after_limiting_starts_from_the_real_output():
+    rig = Rig()
+    far = rig.plan(start=HOME - [0.5, 0, 0], speed=-0.9)
+    rig.filter.submit(far, rig.now, rig.now)
+    rig.run(20)
+    lagging = rig.verdicts[-1]
+    assert lagging.mode is SafetyMode.LIMITED
+    assert np.abs(lagging.requested - lagging.output).max() > 0.05
+    assert rig.submit(speed=0.0) == Reason.NONE
+    rig.tick()
+    assert np.abs(rig.verdicts[-1].requested - lagging.output).max() < 0.015
+
+
 def test_a_plan_through_a_limit_is_limited_and_the_arm_stops_at_it():
     rig = Rig()
     modes = {rig.drive(10, speed=0.9).mode for _ in range(15)}

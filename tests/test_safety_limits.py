@@ -124,11 +124,12 @@ def test_projecting_twice_changes_nothing():
 
 def test_safe_requests_pass_bit_for_bit():
     dt = 0.01
-    limits = MotionLimits([-2.0], [2.0], [1.0], [5.0])
-    times = np.arange(0.0, 20.0, dt)
-    wanted = 1.5 * (1.0 - np.cos(0.6 * times))[:, None] - 1.5  # at most 0.9 rad/s, 0.54 rad/s^2
-    q, v, last = wanted[0], np.zeros(1), wanted[0]
-    for request in wanted[1:]:
+    limits = MotionLimits(*(np.full(200, x) for x in (-2.0, 2.0, 1.0, 5.0)))
+    times = np.arange(0.0, 20.0, dt)[:, None]
+    phases = np.linspace(0.0, 6.0, 200)
+    wanted = 1.5 * np.sin(0.6 * times + phases)  # at most 0.9 rad/s, 0.54 rad/s^2
+    q, v, last = wanted[1], (wanted[1] - wanted[0]) / dt, wanted[1]
+    for request in wanted[2:]:
         wish = approach(request, last, q, limits, dt)
         output = project(wish, q, v, limits, dt)
         assert np.array_equal(output, request)

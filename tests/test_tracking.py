@@ -67,6 +67,7 @@ def test_the_plan_ends_at_rest_and_stays():
     made, points = tracker(), smooth()
     moving = np.full_like(points, 0.3)  # a last row that is not zero is not believed
     made.accept(plan(0, points, velocities=moving), 0)
+    assert np.abs(made.sample(600 * MS - 1000).velocity).max() < 1e-3
     for time in (600, 601, 99_000):
         sample = made.sample(time * MS)
         assert np.array_equal(sample.velocity, np.zeros(3))
