@@ -275,10 +275,6 @@ class SafetyFilter:
             sample = self._tracker.sample(self._sample_ns)
             assert sample is not None  # accept needs a started tracker
             requested, source = sample.position, sample.source_stamp_ns
-            if not np.isfinite(requested).all():
-                self._brake(Reason.NONFINITE, "interpolated plan is not finite")
-                self._set(SafetyMode.BRAKE, self._braking, self._brake_detail)
-        if self._following:
             wish = approach(requested, self._last_request, self._q, self._limits, self._dt)
             output = project(wish, self._q, self._v, self._limits, self._dt)
             self._last_request = requested
