@@ -42,9 +42,9 @@ class ModelConfig:
     period_s: float = 0.1
     image_size: int = 96
     latent_dim: int = 128
-    channels: tuple[int, int, int] = (48, 64, 96)
+    channels: tuple[int, int, int] = (48, 48, 64)
     keypoints: int = 32
-    width: int = 192
+    width: int = 128
     depth: int = 3
     heads: int = 4
     readout_width: int = 256

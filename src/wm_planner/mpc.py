@@ -199,6 +199,17 @@ class Planner:
             optimise_s=finished - encoded,
         )
 
+    @torch.inference_mode()
+    def propose(
+        self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
+    ) -> FloatArray:
+        """(prior_horizon, A) actions of the inverse-dynamics prior alone, as shares of the box."""
+        check_picture(image)
+        z = self._encode(square_resize(image, self.model.config.image_size))
+        start, measured = self._joints(reference, "reference"), self._joints(position, "position")
+        state = self.model.proprioception(measured, start)[None]
+        return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
+
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 

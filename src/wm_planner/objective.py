@@ -16,8 +16,9 @@ class Goal:
     """An embedded goal picture.
 
     Attributes:
-        latent: (D,). readout: decoded scene. novelty: Mahalanobis distance to the training
-            data; above ``limit`` the picture shows something the model has never seen.
+        latent: (D,). readout: decoded scene.
+        novelty: Mahalanobis distance to the calibration data; above ``limit`` the picture
+            shows something the model has never seen.
     """
 
     latent: Tensor
@@ -26,9 +27,9 @@ class Goal:
     limit: float
 
     @property
-    def trusted(self) -> bool:
-        """False when the picture is unlike everything the model was trained on."""
-        return self.novelty <= self.limit
+    def trust(self) -> float:
+        """1 inside the novelty limit, falling to 0 at twice the limit and beyond."""
+        return min(1.0, max(0.0, 2.0 - self.novelty / self.limit)) if self.novelty > self.limit else 1.0
 
 
 class GoalEnergy:

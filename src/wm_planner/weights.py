@@ -71,3 +71,12 @@ def load_model(path: Path) -> tuple[WorldModel, dict[str, Any]]:
 def weights_hash(path: Path) -> str:
     """First 12 hex digits of the file's sha256: names the weights in reports."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+
+
+def shipped_checkpoint(robot: str) -> Path:
+    """Path of the compact model that ships for a robot."""
+    path = Path(__file__).parent / "checkpoints" / f"compact_{robot}.safetensors"
+    if not path.is_file():
+        have = sorted(p.name for p in path.parent.glob("*.safetensors")) or ["none"]
+        raise PlannerError(f"no checkpoint ships for robot {robot!r} (have: {', '.join(have)}); train one with `./wm train`")
+    return path

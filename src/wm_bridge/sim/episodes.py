@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.sim.play import ARM, GoalDirected, Player, SmoothRandom
+from wm_bridge.sim.play import ARM, GoalDirected, Player, Push, SmoothRandom
 from wm_bridge.sim.world import SimWorld
 
 SUBSTEPS = 5
@@ -25,7 +25,7 @@ class CollectConfig:
         nominal_share: episodes without any domain randomisation.
         object_share: episodes with the block on the table.
         position_noise: standard deviation of the measured joints, rad.
-        mixture: relative share of each kind of play.
+        goal_directed, smooth_random, push: relative share of each kind of play.
     """
 
     length: int = 40
@@ -37,17 +37,6 @@ class CollectConfig:
     goal_directed: float = 0.75
     smooth_random: float = 0.25
     push: float = 0.0
-
-
-def scatter_block(world: SimWorld, rng: np.random.Generator) -> None:
-    """Put the block where the right hand can get at it, clear of the arm."""
-    for _ in range(20):
-        x, y = rng.uniform(0.24, 0.44), rng.uniform(-0.42, 0.06)
-        hand = world.hand_position(ARM)
-        if np.hypot(hand[0] - x, hand[1] - y) > 0.10 or hand[2] > world.scene.table_height + 0.14:
-            world.set_object("block", world.on_table("block", x, y, rng.uniform(-np.pi, np.pi)))
-            return
-    world.set_object("block", None)
 
 
 def apply_action(world: SimWorld, action: FloatArray, action_scale: FloatArray, period_s: float) -> None:
@@ -80,8 +69,7 @@ def record_episode(
         world.nominal()
     else:
         world.randomize(rng)
-    if config.push or rng.uniform() < config.object_share:
-        scatter_block(world, rng)
+    player.place_objects(config.object_share)
     frames: dict[str, list] = {name: [] for name in ("images", "position", "reference", "hand", "objects")}
     size = config.image_size
     for step in range(config.length + 1):
@@ -102,7 +90,7 @@ def choose_player(
     world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, config: CollectConfig
 ) -> Player:
     """Draw the kind of play of one episode."""
-    kinds = [(GoalDirected, config.goal_directed), (SmoothRandom, config.smooth_random)]
+    kinds = [(GoalDirected, config.goal_directed), (SmoothRandom, config.smooth_random), (Push, config.push)]
     weights = np.array([weight for _, weight in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
     return kind(world, rng, action_scale)

@@ -11,11 +11,25 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from wm_bridge.core.kinematics import Kinematics
 from wm_bridge.core.types import FloatArray
+from wm_bridge.robots.spec import Box
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
 ARM = "right_arm"
+LOW = Box((0.20, -0.45, 0.60), (0.45, 0.10, 0.68))  # tool positions with the fingers at the table
+
+
+def scatter_block(world: SimWorld, rng: np.random.Generator) -> None:
+    """Put the block where the right hand can get at it, clear of the arm."""
+    hand = world.hand_position(ARM)
+    for _ in range(20):
+        x, y = rng.uniform(0.24, 0.44), rng.uniform(-0.42, 0.06)
+        if np.hypot(hand[0] - x, hand[1] - y) > 0.10 or hand[2] > world.scene.table_height + 0.14:
+            world.set_object("block", world.on_table("block", x, y, rng.uniform(-np.pi, np.pi)))
+            return
+    world.set_object("block", None)
 
 
 class Player(ABC):
@@ -32,6 +46,11 @@ class Player(ABC):
     @abstractmethod
     def action(self, reference: FloatArray) -> FloatArray:
         """Return the (A,) change of the arm's references, given the present ones (A,)."""
+
+    def place_objects(self, share: float) -> None:
+        """Put the block on the table in a ``share`` of the episodes, clear of the hand."""
+        if self.rng.uniform() < share:
+            scatter_block(self.world, self.rng)
 
     def toward(self, goal: FloatArray, reference: FloatArray, speed: float) -> FloatArray:
         """Step on the straight joint-space line to ``goal``, slowing down near it."""
@@ -94,3 +113,83 @@ class SmoothRandom(Player):
         fresh = np.sqrt(1 - self.memory**2) * self.rng.normal(size=len(self.index))
         self.velocity = self.memory * self.velocity + fresh
         return self.strength * self.scale * self.velocity
+
+
+class Push(Player):
+    """Sweeps the hand low over the table into the block, then lifts it away, and again."""
+
+    def start(self) -> FloatArray:
+        self.kinematics = Kinematics(self.world.spec)
+        self.speed = self.rng.uniform(0.4, 0.9)
+        self.plan_sweep()
+        if self.rng.uniform() < 0.5:
+            return self.with_arm(self.route[0])
+        return sample_reachable(self.world, self.rng)
+
+    def with_arm(self, arm: FloatArray) -> FloatArray:
+        """(J,) home pose with this arm pose."""
+        pose = self.world.spec.home.copy()
+        pose[self.index] = arm
+        return pose
+
+    def plan_sweep(self) -> None:
+        """Choose a low pose, a direction, and the arm poses along it."""
+        while True:
+            low = sample_reachable(self.world, self.rng, workspace=LOW, clearance_m=0.005)
+            here = self.tool(low)
+            angle = self.rng.uniform(-np.pi, np.pi)
+            along = np.array([np.cos(angle), np.sin(angle), 0.0])
+            length = self.rng.uniform(0.10, 0.22)
+            self.block = here + along * self.rng.uniform(0.06, 0.09)
+            route = [low]
+            for share in (0.25, 0.5, 0.75, 1.0):
+                route.append(self.solve(route[-1], here + along * length * share))
+            reached = np.linalg.norm(self.tool(route[-1]) - here - along * length)
+            inside = 0.20 < self.block[0] < 0.46 and -0.46 < self.block[1] < 0.10
+            if reached < 0.02 and inside:
+                break
+        lift = self.solve(route[-1], self.tool(route[-1]) + np.array([-0.03, 0.0, 0.12]))
+        above = self.solve(low, here + np.array([0.0, 0.0, 0.08]))
+        self.route = [q[self.index] for q in [above, *route, lift]]
+        self.stage = 0
+
+    def tool(self, q: FloatArray) -> FloatArray:
+        """(3,) tool position, base frame."""
+        return self.kinematics.forward(q, self.world.spec.tools[ARM])[:3, 3]
+
+    def solve(self, q: FloatArray, target: FloatArray) -> FloatArray:
+        """Damped least-squares inverse kinematics of the tool position from (J,) q."""
+        q = q.copy()
+        for _ in range(30):
+            error = target - self.tool(q)
+            if np.linalg.norm(error) < 0.003:
+                break
+            jacobian = self.kinematics.jacobian(q, self.world.spec.tools[ARM])[:3, self.index]
+            q[self.index] += jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(3), error)
+            q = self.world.spec.clip(q)
+        return q
+
+    def place_objects(self, share: float) -> None:
+        yaw = self.rng.uniform(-np.pi, np.pi)
+        self.world.set_object("block", self.world.on_table("block", self.block[0], self.block[1], yaw))
+
+    def action(self, reference: FloatArray) -> FloatArray:
+        if self.stage >= len(self.route):
+            self.aim_at_block()
+        goal = self.route[self.stage]
+        if np.max(np.abs(goal - reference)) < 0.05:
+            self.stage += 1
+        noise = 0.1 * self.scale * self.rng.normal(size=len(self.index))
+        return self.toward(goal, reference, self.speed) + noise
+
+    def aim_at_block(self) -> None:
+        """Sweep again, this time from a low pose beside where the block is now."""
+        block = self.world.object_pose("block")[:3]
+        best: tuple[float, list[FloatArray]] | None = None
+        for _ in range(6):
+            self.plan_sweep()
+            shift = float(np.linalg.norm((self.block - block)[:2]))
+            if best is None or shift < best[0]:
+                best = (shift, self.route)
+        assert best is not None
+        self.route, self.stage = best[1], 0

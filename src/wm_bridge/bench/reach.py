@@ -1,0 +1,230 @@
+"""`./wm bench reach`: goal pictures reached by the simulated arm, with controls beside them."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from wm_bridge import resources
+from wm_bridge.bench.controllers import Oracle, PoseRegressor, PriorPolicy, RandomActions
+from wm_bridge.bench.report import BenchResult, percent
+from wm_bridge.core.types import FloatArray
+from wm_bridge.robots import spec as robots
+from wm_bridge.safety.config import SafetyConfig
+from wm_bridge.sim.closed_loop import LoopSettings, run_episode
+from wm_bridge.sim.play import ARM, scatter_block
+from wm_bridge.sim.sampling import sample_reachable
+from wm_bridge.sim.world import SimWorld
+from wm_planner.config import PlannerConfig, load_config
+from wm_planner.mpc import Planner
+from wm_planner.weights import weights_hash
+
+SHIFTS = ("none", "light", "camera")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One start and goal; all (J,) rad, (3,) m."""
+
+    start: FloatArray
+    goal: FloatArray
+    goal_hand: FloatArray
+
+
+def draw_task(world: SimWorld, rng: np.random.Generator, least_m: float = 0.10) -> Task:
+    """Reachable start and goal at least ``least_m`` of hand travel apart."""
+    while True:
+        start, goal = sample_reachable(world, rng), sample_reachable(world, rng)
+        world.reset(start, objects={})
+        first = world.hand_position(ARM)
+        world.reset(goal, objects={})
+        if np.linalg.norm(world.hand_position(ARM) - first) >= least_m:
+            return Task(start, goal, world.hand_position(ARM))
+
+
+def apply_shift(world: SimWorld, rng: np.random.Generator, kind: str) -> None:
+    """Light x0.6 to x1.4, or the camera moved by up to 5 cm and turned by up to 5 degrees."""
+    if kind == "light":
+        world.shift(light=float(rng.uniform(0.6, 1.4)))
+    elif kind == "camera":
+        offset, turn = rng.normal(size=3), rng.normal(size=3)
+        offset *= rng.uniform(0, 0.05) / np.linalg.norm(offset)
+        turn *= rng.uniform(0, 5.0) / np.linalg.norm(turn)
+        world.shift(camera_offset=tuple(offset), camera_rotation_deg=tuple(turn))
+    else:
+        world.nominal()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode of one row of the table; picklable."""
+
+    controller: str
+    shift: str
+    seed: int
+    number: int
+    checkpoint: Path
+    planner: PlannerConfig
+    settings: LoopSettings
+
+
+_CACHE: dict[str, object] = {}
+
+
+def world_and_planner(job: Job) -> tuple[SimWorld, Planner]:
+    """One world and planner per process."""
+    key = f"{job.checkpoint}{job.planner}"
+    if _CACHE.get("key") != key:
+        _CACHE.update(
+            key=key, world=SimWorld(robots.load("nico")), planner=Planner.load(job.checkpoint, job.planner)
+        )
+    world, planner = _CACHE["world"], _CACHE["planner"]
+    assert isinstance(world, SimWorld) and isinstance(planner, Planner)
+    return world, planner
+
+
+def play(job: Job) -> dict[str, float]:
+    """Run one episode; returns what it scored."""
+    world, planner = world_and_planner(job)
+    rng = np.random.default_rng(np.random.SeedSequence([job.seed, job.number]))
+    task = draw_task(world, rng)
+    apply_shift(world, rng, job.shift)
+    world.reset(task.goal, objects={})
+    if rng.uniform() < 0.5:
+        scatter_block(world, rng)
+    block = tuple(world.object_pose("block"))
+    world.step(0.3)
+    goal_hand = world.hand_position(ARM)
+    goal_picture = world.render("front", job.settings.width, job.settings.height)
+    world.reset(task.start, objects={"block": block} if block[0] > -5 else {})
+    planner.search.generator.manual_seed(job.number)
+    controller = {
+        "planner": lambda: planner,
+        "blank": lambda: planner,
+        "random": lambda: RandomActions(planner, job.number),
+        "regressor": lambda: PoseRegressor(planner, job.number),
+        "prior": lambda: PriorPolicy(planner, job.number),
+        "oracle": lambda: Oracle(planner, job.number, world, goal_hand),
+    }[job.controller]()
+    start_distance = float(np.linalg.norm(world.hand_position(ARM) - goal_hand))
+    trace = run_episode(
+        world, controller, goal_picture, rng, SafetyConfig.load(), job.settings, blank=job.controller == "blank"
+    )
+    distances = np.linalg.norm(np.array(trace.hand) - goal_hand, axis=1)
+    return {
+        "number": job.number,
+        "start_m": start_distance,
+        "end_m": float(distances[-50:].max()),
+        "least_m": float(distances.min()),
+        "held_3cm": trace.held(goal_hand, 0.03),
+        "held_5cm": trace.held(goal_hand, 0.05),
+        "interventions": trace.interventions,
+        "refused": trace.refused,
+        "plan_ms": 1e3 * float(np.median(trace.plan_s)) if trace.plan_s else float("nan"),
+        "reached": trace.outcome is not None and int(trace.outcome) == 0,
+    }
+
+
+def run_jobs(jobs: list[Job], workers: int, play_job=play) -> list[dict[str, float]]:
+    """Run episodes in parallel with a progress bar."""
+    if workers <= 1:
+        return [play_job(job) for job in tqdm(jobs, unit="episode")]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers) as pool:
+        return list(tqdm(pool.imap(play_job, jobs), total=len(jobs), unit="episode"))
+
+
+def count(rows: list[dict[str, float]], key: str) -> int:
+    """Number of successful episodes."""
+    return sum(bool(row[key]) for row in rows)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser, episodes: int) -> None:
+    """The arguments of every closed-loop benchmark."""
+    parser.add_argument("--episodes", type=int, default=episodes, help=f"episodes per row (default {episodes})")
+    parser.add_argument("--seed", type=int, default=1000, help="of starts and goals (training used other seeds)")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--checkpoint", type=Path, help="world model (default: the one that ships)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--latency-ms", type=int, default=LoopSettings.latency_ms, help="camera frame to filter")
+    parser.add_argument("--planner", type=Path, help="YAML with PlannerConfig keys")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a planner setting")
+
+
+def planner_config(args: argparse.Namespace, **defaults: float) -> PlannerConfig:
+    """PlannerConfig from file and words; one torch thread, since episodes run in parallel."""
+    from wm_planner.train import overrides_from
+
+    values = {"threads": 1, **defaults, **overrides_from(args.set)}
+    path = args.planner or resources.path("config/compact_planner.yaml")
+    return load_config(PlannerConfig, path, values)
+
+
+def default_checkpoint(args: argparse.Namespace) -> Path:
+    """The checkpoint named on the command line or the shipped one."""
+    from wm_planner.weights import shipped_checkpoint
+
+    return args.checkpoint or shipped_checkpoint("nico")
+
+
+def main(argv: list[str]) -> int:
+    """Print the reach table."""
+    parser = argparse.ArgumentParser(prog="wm bench reach", description=__doc__)
+    add_common_arguments(parser, 200)
+    parser.add_argument("--shift", action="store_true", help="under changed light and a moved camera")
+    parser.add_argument("--only", nargs="*", help="rows to run, e.g. planner random")
+    parser.add_argument("--oracle-episodes", type=int, default=20, help="the oracle simulates: 10x slower")
+    args = parser.parse_args(argv)
+    checkpoint, config = default_checkpoint(args), planner_config(args)
+    settings = LoopSettings(latency_ms=args.latency_ms)
+
+    def row(controller: str, episodes: int, shift: str = "none") -> list[dict[str, float]]:
+        jobs = [
+            Job(controller, shift, args.seed, number, checkpoint, config, settings) for number in range(episodes)
+        ]
+        print(f"{controller}{'' if shift == 'none' else ' / ' + shift}: {episodes} episodes")
+        return run_jobs(jobs, args.workers)
+
+    figures: dict[str, float] = {"episodes": args.episodes}
+    table: list[tuple[str, str]] = []
+    if args.shift:
+        for name, shift in (("nominal", "none"), ("light", "light"), ("camera", "camera")):
+            rows = row("planner", args.episodes, shift)
+            figures[f"{name}_3cm"] = count(rows, "held_3cm") / len(rows)
+            figures[f"{name}_5cm"] = count(rows, "held_5cm") / len(rows)
+            table.append((f"{name}: held < 5 cm", percent(count(rows, "held_5cm"), len(rows))))
+            table.append((f"{name}: held < 3 cm", percent(count(rows, "held_3cm"), len(rows))))
+    else:
+        wanted = args.only or ["planner", "random", "blank", "prior", "regressor", "oracle"]
+        for controller in wanted:
+            episodes = min(args.episodes, args.oracle_episodes) if controller == "oracle" else args.episodes
+            rows = row(controller, episodes)
+            name = {"planner": "success", "blank": "blank_image"}.get(controller, controller)
+            figures[f"{name}_3cm"] = count(rows, "held_3cm") / len(rows)
+            figures[f"{name}_5cm"] = count(rows, "held_5cm") / len(rows)
+            table.append((f"{controller}: held < 3 cm", percent(count(rows, "held_3cm"), len(rows))))
+            table.append((f"{controller}: held < 5 cm", percent(count(rows, "held_5cm"), len(rows))))
+            if controller == "planner":
+                ends = np.array([r["end_m"] for r in rows]) * 100
+                figures["end_cm_median"] = float(np.median(ends))
+                figures["plan_ms_median"] = float(np.median([r["plan_ms"] for r in rows]))
+                figures["interventions_per_episode"] = float(np.mean([r["interventions"] for r in rows]))
+                figures["declared_reached"] = count(rows, "reached") / len(rows)
+                table += [
+                    ("planner: worst of last 0.5 s, median", f"{np.median(ends):.2f} cm (p95 {np.quantile(ends, 0.95):.1f})"),
+                    ("planner: start distance, median", f"{100 * np.median([r['start_m'] for r in rows]):.1f} cm"),
+                    ("planner: declared REACHED by itself", percent(count(rows, "reached"), len(rows))),
+                    ("planner: plan time, median", f"{figures['plan_ms_median']:.1f} ms (1 thread, {args.workers} at once)"),
+                    ("safety: changed ticks per episode", f"{figures['interventions_per_episode']:.1f} of 800"),
+                    ("safety: refused plans", f"{sum(r['refused'] for r in rows):.0f}"),
+                ]
+    BenchResult("reach --shift" if args.shift else "reach", args.seed, weights_hash(checkpoint), figures, table).show(
+        args.json
+    )
+    return 0

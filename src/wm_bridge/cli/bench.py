@@ -1,0 +1,29 @@
+"""`./wm bench NAME`: measure one figure and print how it was measured."""
+
+from __future__ import annotations
+
+import importlib
+
+from wm_bridge.errors import UserError
+
+BENCHES = {
+    "reach": "closed loop in simulation: goal pictures reached; --shift, --ros",
+    "push": "closed loop in simulation: the block pushed to where the picture shows it",
+    "model": "open-loop error, controls, ranking and rank of the world model on held-out data",
+    "plan": "time of one planning call",
+    "pipeline": "camera stamp to hardware command through the real graph",
+    "startup": "seconds to the moving arm, size of .venv",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Hand over to the named benchmark."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: ./wm bench NAME [--json FILE] [arguments]\n")
+        for name, text in BENCHES.items():
+            print(f"  {name:<9} {text}")
+        return 0
+    name = argv[0]
+    if name not in BENCHES:
+        raise UserError(f"wm bench: there is no benchmark {name!r}", f"one of: {', '.join(BENCHES)}", exit_code=2)
+    return importlib.import_module(f"wm_bridge.bench.{name}").main(argv[1:])
