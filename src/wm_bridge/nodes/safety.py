@@ -25,6 +25,7 @@ from wm_bridge.ros.params import declare, setting
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 
+_CALM_S = 0.5  # between two tries of auto_enable
 _PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
 
 
@@ -36,7 +37,7 @@ class SafetyParams:
     config: str = setting("", "path of a safety YAML; empty = config/safety.yaml")
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
     auto_enable: bool = setting(
-        False, "simulation only: reset and enable by itself once, when the first joint state is there"
+        False, "simulation only: reset and enable by itself, again and again until the first plan"
     )
 
 
@@ -64,6 +65,7 @@ class SafetyNode(Node):
         self._last: Command | None = None
         self._measured: JointState | None = None
         self._auto = self.params.auto_enable
+        self._calm = 0  # ticks in a row without a latch cause, for auto_enable
         self._shown: tuple[object, ...] = ()
         self._shown_at = 0.0
         self._late, self._tick_at = 0, 0
@@ -150,8 +152,16 @@ class SafetyNode(Node):
         )
 
     def _auto_enable(self, now: int, steady: int) -> None:
+        """While the other processes start, joint states may lapse: try again, but not hastily."""
+        status = self._filter.status()
+        if status.enabled or status.reasons & Reason.STOP_REQUEST:
+            self._calm = 0
+            return
+        self._calm += 1
+        if self._calm * self.config.dt < _CALM_S:
+            return
+        self._calm = 0
         if self._filter.reset(now, steady).ok and self._filter.enable(True).ok:
-            self._auto = False
             self.get_logger().info("enabled by auto_enable (simulation)")
 
     # What comes in ------------------------------------------------------------------------
@@ -184,7 +194,9 @@ class SafetyNode(Node):
             plan = Trajectory((), (), np.zeros((0, 0)), np.zeros((0, 0)), 0)
             self.get_logger().warning(f"wm/action: {error}", throttle_duration_sec=1.0)
         reason = self._filter.submit(plan, now, steady)
-        if reason:
+        if not reason:
+            self._auto = False
+        else:
             self.get_logger().warning(
                 f"plan refused: {', '.join(convert.reason_names(reason))}", throttle_duration_sec=2.0
             )
@@ -199,11 +211,13 @@ class SafetyNode(Node):
     # Services -----------------------------------------------------------------------------
 
     def _on_stop(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._auto = False
         answer = self._filter.stop()
         response.success, response.message = answer.ok, answer.message
         return response
 
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        self._auto = False
         answer = self._filter.enable(request.data)
         response.success, response.message = answer.ok, answer.message
         return response

@@ -1,0 +1,137 @@
+"""A node inside the test process that listens to a running graph and talks to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import rclpy
+from conftest import wait_until
+from rclpy.action import ActionClient
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from std_srvs.srv import SetBool, Trigger
+from wm_interfaces.action import ReachGoal
+
+from wm_bridge.ros import qos
+
+LISTENED = (
+    "camera/image_raw camera/camera_info joint_states hw/command safety/verdict safety/state wm/action "
+    "wm/report wm/paths wm/plan wm/goal wm/goal_hand safety/markers robot_description /tf /tf_static /clock /diagnostics"
+).split()
+
+
+class Probe:
+    """Keeps the last message and the count of every topic.
+
+    Attributes:
+        last: newest message per topic. count: messages per topic.
+        fastest: largest |velocity| per hw/command since ``forget``.
+    """
+
+    def __init__(self, domain: int) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node("probe", context=self.context)
+        self.last: dict[str, Any] = {}
+        self.count: dict[str, int] = dict.fromkeys(LISTENED, 0)
+        self.heard: dict[str, list[Any]] = {"/diagnostics": [], "/tf_static": []}
+        for name in LISTENED:
+            self.node.create_subscription(
+                qos.message_type(name), name, self._keep(name), qos.monitor_profile(name, 10)
+            )
+        self.action = self.node.create_publisher(
+            qos.message_type("wm/action"), "wm/action", qos.profile("wm/action")
+        )
+        self.set_joints = self.node.create_publisher(
+            qos.message_type("sim/set_joints"), "sim/set_joints", qos.profile("sim/set_joints")
+        )
+        self.reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        try:
+            self._executor.spin()
+        except ExternalShutdownException:
+            pass
+
+    def _keep(self, name: str) -> Any:
+        def keep(message: Any) -> None:
+            self.last[name] = message
+            self.count[name] += 1
+            if name in self.heard:
+                self.heard[name].append(message)
+
+        return keep
+
+    def close(self) -> None:
+        """End the thread and leave the graph."""
+        self._executor.shutdown()
+        self._thread.join(5.0)
+        rclpy.try_shutdown(context=self.context)
+
+    def fresh(self, name: str, timeout: float = 15.0) -> Any:
+        """Wait for one more message of a topic and return it."""
+        before = self.count[name]
+        wait_until(lambda: self.count[name] > before, timeout, f"a message on {name}")
+        return self.last[name]
+
+    def call(self, name: str, request: Any = None) -> Any:
+        """Call a Trigger or SetBool service."""
+        kind = Trigger if request is None else SetBool
+        client = self.node.create_client(kind, name)
+        wait_until(client.service_is_ready, 20.0, f"service {name}")
+        future = client.call_async(kind.Request() if request is None else SetBool.Request(data=request))
+        wait_until(future.done, 15.0, f"answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def send_goal(self, image: Any, **settings: float) -> Any:
+        """Send a goal picture; returns the accepted handle."""
+        wait_until(self.reach.server_is_ready, 30.0, "the action server")
+        future = self.reach.send_goal_async(ReachGoal.Goal(kind=0, image=image, **settings))
+        wait_until(future.done, 15.0, "the answer to the goal")
+        return future.result()
+
+    def result(self, handle: Any, timeout: float = 30.0) -> Any:
+        """Wait for the result of a goal."""
+        future = handle.get_result_async()
+        wait_until(future.done, timeout, "the result of the goal")
+        return future.result().result
+
+    def speed(self) -> float:
+        """Largest speed in the newest hw/command, rad/s."""
+        message = self.last.get("hw/command")
+        return float(np.abs(message.velocity).max()) if message is not None else 0.0
+
+    def enable(self) -> None:
+        """Reset and enable the safety node, as often as a busy machine needs it."""
+
+        def done() -> bool:
+            self.call("safety/reset")
+            return bool(self.call("safety/enable", True).success)
+
+        wait_until(done, 30.0, "safety node enabled")
+
+
+@contextmanager
+def probing(domain: int) -> Iterator[Probe]:
+    """A probe in a ROS domain, with the Fast DDS profile of the graph."""
+    probe = Probe(domain)
+    try:
+        yield probe
+    finally:
+        probe.close()
+
+
+def use_fast_dds_profile(env: dict[str, str]) -> None:
+    """Give this process the transport settings of the graph before rclpy starts."""
+    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "ROS_AUTOMATIC_DISCOVERY_RANGE"):
+        os.environ.setdefault(name, env[name])

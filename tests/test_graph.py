@@ -1,0 +1,98 @@
+"""The graph description and the supervisor's handling of processes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wm_bridge import graph
+from wm_bridge.errors import UserError
+
+
+def test_every_node_of_the_graph_is_a_module_of_ours() -> None:
+    for profile in graph.PROFILES:
+        entries = graph.load(profile)
+        assert {"driver", "safety", "camera", "planner"} <= {entry.name for entry in entries}
+        for entry in entries:
+            assert importlib.util.find_spec(entry.module) is not None, entry.module
+            assert entry.executable == f"{entry.name}_node"
+
+
+def test_driver_and_safety_are_started_first_and_end_the_graph_when_they_end() -> None:
+    entries = graph.load("sim")
+    assert [entry.name for entry in entries[:2]] == ["driver", "safety"]
+    assert {entry.name for entry in entries if entry.required} == {"driver", "safety"}
+    assert not any(entry.respawn for entry in entries if entry.name in ("driver", "safety"))
+
+
+def test_the_robot_profile_has_nothing_of_the_simulation() -> None:
+    for entry in graph.load("robot"):
+        assert entry.parameters["use_sim_time"] is False
+        assert not entry.parameters.get("auto_enable", False)
+        assert entry.parameters.get("robot_driver") != "mujoco"
+        assert entry.parameters.get("camera_driver") != "mujoco"
+
+
+def test_overrides_win_and_skip_leaves_out() -> None:
+    entries = graph.load("sim", {"driver": {"realtime_factor": 3.0}}, skip=("viz",))
+    by_name = {entry.name: entry for entry in entries}
+    assert by_name["driver"].parameters["realtime_factor"] == 3.0
+    assert "viz" not in by_name
+
+
+@pytest.mark.parametrize(
+    ("text", "nearest"),
+    [
+        ("nodez: {}", "nodes"),
+        ("nodes: {driver: {package: p, executable: e, profiles: [sim], requird: true}}", "required"),
+        ("nodes: {driver: {package: p, executable: e, profiles: [simm]}}", "sim"),
+        ("nodes: {driver: {package: p, executable: e, profiles: [sim], parameters: {robott: {}}}}", "robot"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(tmp_path: Path, text: str, nearest: str) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=f"did you mean '{nearest}'"):
+        graph.load("sim", path=file)
+
+
+def test_unknown_profile_node_and_missing_key_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="'sim'"):
+        graph.load("simm")
+    with pytest.raises(UserError, match="'planner'"):
+        graph.load("sim", {"plannr": {}})
+    file = tmp_path / "graph.yaml"
+    file.write_text("nodes: {driver: {package: p, profiles: [sim]}}", encoding="utf-8")
+    with pytest.raises(UserError, match="executable"):
+        graph.load("sim", path=file)
+
+
+def test_parameter_file_is_a_ros_parameter_file() -> None:
+    entry = graph.load("sim")[0]
+    data = yaml.safe_load(graph.parameter_file(entry))
+    assert data["/**"]["ros__parameters"] == dict(entry.parameters)
+
+
+def test_planner_parameters_are_known_to_the_planner(root: Path) -> None:
+    import dataclasses
+
+    from wm_bridge.nodes.planner import PlannerParams
+
+    values = yaml.safe_load((root / "config" / "planner.yaml").read_text(encoding="utf-8"))
+    known = {field.name for field in dataclasses.fields(PlannerParams)}
+    assert set(values["/**"]["ros__parameters"]) <= known
+
+
+def test_graph_parameters_are_known_to_their_nodes() -> None:
+    import dataclasses
+
+    for profile in graph.PROFILES:
+        for entry in graph.load(profile):
+            module = importlib.import_module(entry.module)
+            kind = getattr(module, f"{entry.name.capitalize()}Params")
+            known = {field.name for field in dataclasses.fields(kind)} | {"use_sim_time"}
+            assert set(entry.parameters) <= known, entry.name
