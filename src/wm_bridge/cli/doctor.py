@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 from wm_bridge.cli.doctor_checks import ALL_CHECKS, Finding, State
@@ -26,12 +27,12 @@ def main(argv: list[str]) -> int:
     return 1 if any(finding.state is State.FAIL for finding in findings) else 0
 
 
-def run_check(check) -> Finding:
+def run_check(check: Callable[[], Finding]) -> Finding:
     """One check; an unexpected error in it is a finding, not the end of the doctor."""
     try:
         return check()
     except Exception as error:  # noqa: BLE001 - a doctor must not die of a symptom
-        name = check.__name__.replace("_", " ").strip()
+        name = getattr(check, "__name__", "check").replace("_", " ")
         return Finding(name, State.FAIL, f"{type(error).__name__}: {error}", "report this with the output of ./wm doctor --json")
 
 

@@ -199,7 +199,8 @@ def checkpoints() -> Finding:
     """The trained models that ship with the planner; each file's header is read."""
     found = importlib.util.find_spec("wm_planner")
     folder = Path(found.origin).parent / "checkpoints" if found and found.origin else _root()
-    good, bad = [], []
+    good: list[str] = []
+    bad: list[str] = []
     for file in sorted(folder.glob("*.safetensors")):
         (good if _reads_as_safetensors(file) else bad).append(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)")
     if bad:
