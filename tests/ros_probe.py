@@ -13,7 +13,7 @@ import rclpy
 from conftest import wait_until
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from std_srvs.srv import SetBool, Trigger
 from wm_interfaces.action import ReachGoal
 
@@ -53,14 +53,13 @@ class Probe:
         self.reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
+        self._closing = False
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            pass
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.2)
 
     def _keep(self, name: str) -> Any:
         def keep(message: Any) -> None:
@@ -73,7 +72,7 @@ class Probe:
 
     def close(self) -> None:
         """End the thread and leave the graph."""
-        self._executor.shutdown()
+        self._closing = True
         self._thread.join(5.0)
         rclpy.try_shutdown(context=self.context)
 

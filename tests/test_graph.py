@@ -22,9 +22,13 @@ def test_every_node_of_the_graph_is_a_module_of_ours() -> None:
             assert entry.executable == f"{entry.name}_node"
 
 
-def test_driver_and_safety_are_started_first_and_end_the_graph_when_they_end() -> None:
+def test_the_recorder_sees_both_ends_and_the_arm_is_stopped_after_the_planner() -> None:
+    names = [entry.name for entry in graph.load("sim")]
+    assert names[:3] == ["recorder", "driver", "safety"]  # stopped in the reverse order
+
+
+def test_driver_and_safety_end_the_graph_when_they_end() -> None:
     entries = graph.load("sim")
-    assert [entry.name for entry in entries[:2]] == ["driver", "safety"]
     assert {entry.name for entry in entries if entry.required} == {"driver", "safety"}
     assert not any(entry.respawn for entry in entries if entry.name in ("driver", "safety"))
 
@@ -72,7 +76,7 @@ def test_unknown_profile_node_and_missing_key_are_errors(tmp_path: Path) -> None
 
 
 def test_parameter_file_is_a_ros_parameter_file() -> None:
-    entry = graph.load("sim")[0]
+    entry = graph.load("sim")[1]
     data = yaml.safe_load(graph.parameter_file(entry))
     assert data["/**"]["ros__parameters"] == dict(entry.parameters)
 

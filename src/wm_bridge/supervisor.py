@@ -26,6 +26,7 @@ _POLL_S = 0.05
 _RESPAWN_S = 1.0
 _RESPAWNS = 5  # in a row, each within ten seconds
 _ESCALATION = ((signal.SIGINT, 4.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
+_MISCONFIGURED = 2  # exit code of a node that would fail again
 _PR_SET_PDEATHSIG = 1
 
 
@@ -139,9 +140,12 @@ class Graph:
         if self._watcher.is_alive() and threading.current_thread() is not self._watcher:
             self._watcher.join()
         with self._lock:
-            # Planner and the rest first, then safety (which brakes), at last the driver.
+            # Planner and the rest at once, then safety (which brakes), the driver, the recorder.
+            rest = list(self.nodes)
+            while rest and not self.nodes[rest[-1]].required:
+                self._tell(rest.pop())
             for name in reversed(list(self.nodes)):
-                self._end(name)
+                self._end(name, told=name not in rest)
         self._stack.close()
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
@@ -239,20 +243,28 @@ class Graph:
         del self._running[name]
         now = time.monotonic()
         recent = [at for at in self._started[name] if now - at < 10.0 * _RESPAWNS]
-        again = self.nodes[name].respawn and len(recent) <= _RESPAWNS
+        again = self.nodes[name].respawn and code != _MISCONFIGURED and len(recent) <= _RESPAWNS
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").splitlines()
         self.deaths.append(Death(name, code, "\n".join(lines[-8:]), again))
         self._say(str(self.deaths[-1]))
         if again and not self._stopping.wait(_RESPAWN_S):
             self._launch(self.nodes[name])
 
-    def _end(self, name: str) -> None:
+    def _tell(self, name: str) -> None:
+        """Ask a node to end, without waiting."""
+        if name in self._running:
+            _signal_group(self._running[name], signal.SIGCONT)  # a stopped process takes no other
+            _signal_group(self._running[name], signal.SIGINT)
+
+    def _end(self, name: str, told: bool) -> None:
+        if not told:
+            self._tell(name)
         process = self._running.pop(name, None)
         if process is None:
             return
-        _signal_group(process, signal.SIGCONT)  # a stopped process takes no other signal
         for number, patience in _ESCALATION:
-            _signal_group(process, number)
+            if number != signal.SIGINT:
+                _signal_group(process, number)
             try:
                 process.wait(patience)
                 break
