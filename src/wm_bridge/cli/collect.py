@@ -33,6 +33,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=96, help="side of the stored pictures (default 96)")
     parser.add_argument("--length", type=int, default=40, help="control periods per episode (default 40)")
     parser.add_argument("--push", type=float, default=0.0, help="share of episodes that push the block")
+    parser.add_argument("--nominal", type=float, default=CollectConfig.nominal_share,
+                        help="share of episodes without domain randomisation (default %(default)s)")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -44,7 +46,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
     world = SimWorld(spec)
     arm = spec.indices(ARM)
     scale = spec.velocity[arm] * 0.1
-    config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push)
+    config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push, nominal_share=args.nominal)
     episodes = []
     for number in range(args.shard):
         rng = np.random.default_rng(np.random.SeedSequence([args.seed, index, number]))
@@ -63,6 +65,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
         "objects": ["block"],
         "length": config.length,
         "push": config.push,
+        "nominal_share": config.nominal_share,
         "seed": args.seed,
         "collected": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
