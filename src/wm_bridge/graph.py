@@ -89,7 +89,7 @@ def load(
 
 def parameter_file(entry: NodeEntry) -> str:
     """Return the text of a ROS parameter file with the node's own parameters."""
-    return yaml.safe_dump({"/**": {"ros__parameters": dict(entry.parameters)}}, sort_keys=True)
+    return str(yaml.safe_dump({"/**": {"ros__parameters": dict(entry.parameters)}}, sort_keys=True))
 
 
 def _entry(

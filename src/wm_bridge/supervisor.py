@@ -119,10 +119,10 @@ class Graph:
             UserError: a node could not start; with the end of its log.
         """
         run_dir = (run_dir or Path("runs") / time.strftime("%Y%m%d-%H%M%S")).absolute()
-        overrides = {name: dict(values) for name, values in (overrides or {}).items()}
+        given = {name: dict(values) for name, values in (overrides or {}).items()}
         if "recorder" not in tuple(skip):
-            overrides.setdefault("recorder", {}).setdefault("path", str(run_dir / "bag"))
-        nodes = description.load(profile, overrides, skip)
+            given.setdefault("recorder", {}).setdefault("path", str(run_dir / "bag"))
+        nodes = description.load(profile, given, skip)
         running = cls(nodes, run_dir) if say is None else cls(nodes, run_dir, say)
         try:
             for entry in nodes:
@@ -297,7 +297,8 @@ def main(argv: list[str] | None = None) -> int:
     import yaml
 
     words = sys.argv[1:] if argv is None else argv
-    profile, overrides = "sim", {}
+    profile = "sim"
+    overrides: dict[str, dict[str, Parameter]] = {}
     for word in words:
         key, found, value = word.partition("=")
         if not found:

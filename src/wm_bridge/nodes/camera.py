@@ -15,7 +15,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
-from wm_bridge.ros.node import STEADY, main_of, publisher, subscribe
+from wm_bridge.ros.node import STEADY, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -169,7 +169,9 @@ def _make() -> CameraNode:
         raise UserError(error.message, error.remedy, 2) from error
 
 
-main = main_of(_make)
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return run(_make, argv)
 
 if __name__ == "__main__":
     raise SystemExit(main())

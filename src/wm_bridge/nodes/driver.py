@@ -21,7 +21,7 @@ from wm_bridge.robots.base import Robot, RobotError
 from wm_bridge.robots.fake import FakeRobot
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, main_of, now_ns, publisher, raise_priority, subscribe
+from wm_bridge.ros.node import STEADY, now_ns, publisher, raise_priority, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
 
@@ -264,7 +264,9 @@ def _make() -> DriverNode:
         raise UserError(error.message, error.remedy, 2) from error
 
 
-main = main_of(_make)
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return run(_make, argv)
 
 if __name__ == "__main__":
     raise SystemExit(main())

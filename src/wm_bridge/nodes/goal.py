@@ -19,7 +19,7 @@ from wm_bridge.core.types import Frame
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import OK, Diagnostics
-from wm_bridge.ros.node import main_of, subscribe
+from wm_bridge.ros.node import run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -143,7 +143,9 @@ def read_picture(path: str) -> Image:
     return convert.to_image(Frame(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), 0, "goal"))
 
 
-main = main_of(GoalNode)
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return run(GoalNode, argv)
 
 if __name__ == "__main__":
     raise SystemExit(main())

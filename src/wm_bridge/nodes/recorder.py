@@ -17,7 +17,7 @@ from wm_bridge import resources
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, WARN, Diagnostics
-from wm_bridge.ros.node import main_of, now_ns
+from wm_bridge.ros.node import now_ns, run
 from wm_bridge.ros.params import declare, setting
 
 _LEAST_FREE = 200_000_000  # bytes; recording stops below
@@ -187,7 +187,9 @@ def bag_qos(row: qos.Topic) -> Any:
     )
 
 
-main = main_of(RecorderNode)
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return run(RecorderNode, argv)
 
 if __name__ == "__main__":
     raise SystemExit(main())

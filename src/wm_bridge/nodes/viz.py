@@ -16,7 +16,7 @@ from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import Diagnostics
 from wm_bridge.ros.markers import plan_markers, safety_markers
-from wm_bridge.ros.node import STEADY, main_of, publisher, subscribe
+from wm_bridge.ros.node import STEADY, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -82,7 +82,9 @@ class VizNode(Node):
             self._plan.publish(plan_markers(None, None, None, "", self._stamp_ns, self._frame))
 
 
-main = main_of(VizNode)
+def main(argv: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit code."""
+    return run(VizNode, argv)
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,5 +1,8 @@
 """Waits until the named nodes are running: ``python -m wm_bridge.ros.await_nodes SECONDS NODE ...``."""
 
+# rclpy is annotated in parts only.
+# mypy: disable-error-code="no-untyped-call,attr-defined"
+
 from __future__ import annotations
 
 import sys

@@ -33,6 +33,7 @@ from wm_bridge.core.types import (
     SafetyMode,
     Trajectory,
     Verdict,
+    frozen_array,
 )
 
 S = 1_000_000_000
@@ -353,7 +354,8 @@ def from_paths(message: PointCloud2) -> tuple[FloatArray, FloatArray]:
         raise ValueError(f"expected a cloud of {_PATH_FIELDS} float32, got {names}")
     values = np.frombuffer(message.data, dtype=np.float32)
     values = values.reshape(message.height, message.width, 4).astype(float)
-    return values[..., :3], values[:, 0, 3] if message.width else np.zeros(message.height)
+    energies = values[:, 0, 3] if message.width else np.zeros(message.height)
+    return frozen_array(values[..., :3]), frozen_array(energies)
 
 
 def to_point(position: FloatArray, stamp_ns: int, frame_id: str) -> PointStamped:

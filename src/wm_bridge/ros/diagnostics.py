@@ -1,5 +1,8 @@
 """Rates and ages of what a node hears and does, once a second on /diagnostics."""
 
+# rclpy is annotated in parts only.
+# mypy: disable-error-code="no-untyped-call,attr-defined"
+
 from __future__ import annotations
 
 import time

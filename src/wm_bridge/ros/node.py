@@ -1,5 +1,8 @@
 """How a node process starts, spins and ends."""
 
+# rclpy is annotated in parts only.
+# mypy: disable-error-code="no-untyped-call,attr-defined"
+
 from __future__ import annotations
 
 import os
@@ -9,7 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -24,8 +27,6 @@ from wm_bridge.ros import qos
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
-
-Message = TypeVar("Message")
 
 
 def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
@@ -64,16 +65,6 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
         return 1
     finally:
         _end(node)
-
-
-def main_of(make: Callable[[], Node]) -> Callable[[list[str] | None], int]:
-    """Return the ``main`` of a node's module: runs it, ends the process without lingering threads."""
-
-    def main(argv: list[str] | None = None) -> int:
-        """Run the node until it is told to stop; returns the exit code."""
-        return run(make, argv)
-
-    return main
 
 
 def publisher(node: Node, name: str) -> Publisher:
