@@ -155,6 +155,8 @@ class PlannerConfig:
         smallest_noise: lower end of that shrinking.
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
+        push_offset_m, push_height_m: where the hand stands to push an object: this far
+            behind its centre and above it.
         threads: torch CPU threads; 0 leaves torch's default.
     """
 
@@ -173,8 +175,10 @@ class PlannerConfig:
     weight_latent: float = 0.1
     weight_hand: float = 1.0
     weight_joints: float = 0.3
-    weight_object: float = 0.0
-    weight_approach: float = 0.0
+    weight_object: float = 1.0
+    weight_approach: float = 0.4
+    push_offset_m: float = 0.045
+    push_height_m: float = 0.01
     weight_action: float = 0.02
     threads: int = 0
 

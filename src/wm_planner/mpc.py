@@ -101,12 +101,20 @@ class Planner:
         return self.model.config.period_s
 
     @torch.inference_mode()
-    def encode_goal(self, image: NDArray[np.uint8]) -> Goal:
-        """Embed a (H, W, 3) uint8 RGB goal picture from the planner's camera."""
+    def encode_goal(self, image: NDArray[np.uint8], target: str = "hand") -> Goal:
+        """Embed a (H, W, 3) uint8 RGB goal picture from the planner's camera.
+
+        Args:
+            image: the goal picture.
+            target: "hand" or "object": what has to be where the picture shows it.
+        """
+        if target not in ("hand", "object") or (target == "object" and not self.model.config.objects):
+            known = "hand or object" if self.model.config.objects else "hand; this model reads no objects"
+            raise PlannerError(f"unknown goal target {target!r}; expected {known}")
         check_picture(image)
         z = self._encode(square_resize(image, self.model.config.image_size))
         novelty = float(self.model.novelty(z)[0])
-        return Goal(z[0], self.model.read(z[0]), novelty, float(self.model.novelty_limit))
+        return Goal(z[0], self.model.read(z[0]), novelty, float(self.model.novelty_limit), target)
 
     def set_goal(self, goal: Goal) -> None:
         """Plan toward ``goal`` from now on."""
@@ -154,8 +162,9 @@ class Planner:
         encoded = time.monotonic()
 
         state = self.model.proprioception(measured, start)[None]
-        driving = object_distance if self.config.weight_object and math.isfinite(object_distance) else distance
-        noise = min(1.0, max(self.config.smallest_noise, driving / self.config.distance_scale_m))
+        noise = 1.0
+        if goal.target == "hand":
+            noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
         self.search.shift(periods)
 
         def cost(candidates: Tensor) -> Tensor:

@@ -19,12 +19,14 @@ class Goal:
         latent: (D,). readout: decoded scene.
         novelty: Mahalanobis distance to the calibration data; above ``limit`` the picture
             shows something the model has never seen.
+        target: "hand" or "object": what has to match the picture.
     """
 
     latent: Tensor
     readout: Readout
     novelty: float
     limit: float
+    target: str = "hand"
 
     @property
     def trust(self) -> float:
@@ -37,12 +39,18 @@ class GoalEnergy:
 
     The energy of one imagined frame is
 
-        E(z) = w_latent |z - z_g|^2 / D + w_hand d_hand + w_joints d_joints + w_object d_object
+        E(z) = w_latent |z - z_g|^2 / D + w_hand d_hand + w_joints d_joints
 
-    with d_hand and d_object in decimetres and d_joints in radians (mean), read out of both
-    latents by the same head. A raw latent distance saturates some centimetres from the goal;
-    the readout keeps ranking far away, the latent term decides near it. The energy of a
-    rollout is the mean over its frames, later frames weighing more, plus an action cost.
+    with d_hand in decimetres and d_joints in radians (mean), read out of both latents by the same head. A raw latent distance saturates some centimetres from the goal;
+    the readout keeps ranking far away, the latent term decides near it.
+
+    When the goal's target is the object, the arm need not look as in the picture, so the
+    energy is E(z) = w_object d_object + w_approach d_approach: d_approach is the distance
+    of the hand to the place beside the object from which a push moves it to its goal, and
+    fades out as the object arrives.
+
+    The energy of a rollout is the mean over its frames, later frames weighing more, plus an
+    action cost.
     """
 
     def __init__(self, model: WorldModel, config: PlannerConfig) -> None:
@@ -54,17 +62,26 @@ class GoalEnergy:
         """(...,) energy of latents (..., D)."""
         config = self.config
         read = self.model.read(z)
+        if goal.target == "object":
+            return self.object_energy(read, goal)
         energy = config.weight_hand * 10 * soft_norm(read.hand - goal.readout.hand)
         energy = energy + config.weight_joints * (read.joints - goal.readout.joints).abs().mean(-1)
         if config.weight_latent:
             energy = energy + config.weight_latent * (z - goal.latent).square().mean(-1)
-        if config.weight_object:
-            object_error = (read.objects - goal.readout.objects)[..., 0, :2]
-            energy = energy + config.weight_object * 10 * soft_norm(object_error)
-        if config.weight_approach:
-            reach = soft_norm((read.hand - read.objects[..., 0, :])[..., :2])
-            energy = energy + config.weight_approach * 10 * reach
         return energy
+
+    def object_energy(self, read: Readout, goal: Goal) -> Tensor:
+        """(...,) energy of decoded frames against a goal whose target is the object."""
+        config = self.config
+        here, there = read.objects[..., 0, :], goal.readout.objects[0]
+        error = (there - here)[..., :2]
+        distance = soft_norm(error)
+        along = error / (distance + 0.01)[..., None]
+        behind = here[..., :2] - config.push_offset_m * along
+        above = read.hand[..., 2] - (there[2] + config.push_height_m)
+        gap = torch.cat([read.hand[..., :2] - behind, above[..., None]], dim=-1)
+        fade = (distance / 0.03).clamp(max=1.0)
+        return 10 * (config.weight_object * distance + config.weight_approach * fade * soft_norm(gap))
 
     def __call__(self, latents: Tensor, actions: Tensor, goal: Goal) -> Tensor:
         """(S,) energy of rollouts: latents (S, H, D), actions (S, H, A) as shares of the box."""

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import os
 import random
+import signal
 import sys
 import time
 from datetime import datetime, timezone
@@ -253,6 +254,8 @@ def run(args: argparse.Namespace) -> int:
 
     data = Dataset(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parents: dict[str, Any] = {}
     if args.init:
         model, parents = load_model(args.init)

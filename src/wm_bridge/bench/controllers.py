@@ -42,7 +42,7 @@ class Baseline:
         self.scale = np.array(config.action_scale)
         self.rng = np.random.default_rng(seed)
 
-    def encode_goal(self, image: ImageArray) -> Any:
+    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
         """The goal as this controller knows it."""
         return image
 
@@ -89,7 +89,7 @@ class PoseRegressor(Baseline):
         super().__init__(planner, seed)
         self.reader = planner
 
-    def encode_goal(self, image: ImageArray) -> FloatArray:
+    def encode_goal(self, image: ImageArray, target: str = "hand") -> FloatArray:
         """(A,) joint pose decoded from the goal picture, rad."""
         return self.reader.encode_goal(image).readout.joints.double().numpy()
 
@@ -109,9 +109,9 @@ class PriorPolicy(Baseline):
         super().__init__(planner, seed)
         self.owner = planner
 
-    def encode_goal(self, image: ImageArray) -> Any:
+    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
         """Latent goal."""
-        return self.owner.encode_goal(image)
+        return self.owner.encode_goal(image, target)
 
     @torch.inference_mode()
     def plan(

@@ -56,8 +56,8 @@ class PlannerView(Protocol):
     def period_s(self) -> float:
         """Time between two way points, s."""
 
-    def encode_goal(self, image: ImageArray) -> Any:
-        """Goal from a picture."""
+    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
+        """Goal from a picture; target "hand" or "object": what has to match it."""
 
     def set_goal(self, goal: Any) -> None:
         """Plan towards this from now on."""
@@ -217,7 +217,7 @@ class PlanLoop:
         if problem:
             return GoalAnswer(False, f"goal {problem}")
         try:
-            goal = self._planner.encode_goal(picture)
+            goal = self._planner.encode_goal(picture, self._config.target)
             trust = float(getattr(goal, "trust", 1.0))
             self._planner.set_goal(goal)
             self._planner.reset()
