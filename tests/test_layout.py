@@ -20,7 +20,7 @@ SHARED = {"errors", "resources"}
 ALLOWED = {
     "core": {"robots.spec"},
     "safety": {"core", "robots.spec"},
-    "sim": {"core", "robots.spec"},
+    "sim": {"core", "safety", "robots.spec"},  # closed_loop: the graph in one process, filter included
     "robots": {"core", "sim"},
     "cameras": {"core", "sim", "robots.spec"},
     "ros": {"core", "safety", "robots", "cameras"},
