@@ -24,7 +24,8 @@ ALLOWED = {
     "robots": {"core", "sim"},
     "cameras": {"core", "sim", "robots.spec"},
     "ros": {"core", "safety", "robots", "cameras"},
-    "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
+    "report": {"core", "sim", "robots.spec", "cli.terminal"},
+    "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph", "report"},
 }
 TORCH = {"nodes/planner.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
 FOLDERS = ("docs", "examples", "src/wm_planner", "src/wm_bridge", "launch", "urdf", "config", "docker", "tests", "ros2_ws/src")
