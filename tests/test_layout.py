@@ -25,7 +25,7 @@ ALLOWED = {
     "cameras": {"core", "sim", "robots.spec"},
     "ros": {"core", "safety", "robots", "cameras"},
     "report": {"core", "sim", "robots.spec", "cli.terminal"},
-    "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph", "report"},
+    "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
 }
 TORCH = {"nodes/planner.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
 FOLDERS = ("docs", "examples", "src/wm_planner", "src/wm_bridge", "launch", "urdf", "config", "docker", "tests", "ros2_ws/src")
