@@ -25,7 +25,7 @@ from wm_bridge.graph import NodeEntry, Parameter
 _POLL_S = 0.05
 _RESPAWN_S = 1.0
 _RESPAWNS = 5  # in a row, each within ten seconds
-_ESCALATION = ((signal.SIGINT, 4.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
+_ESCALATION = ((signal.SIGINT, 6.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0))
 _MISCONFIGURED = 2  # exit code of a node that would fail again
 _PR_SET_PDEATHSIG = 1
 

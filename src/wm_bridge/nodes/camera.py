@@ -15,7 +15,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
-from wm_bridge.ros.node import STEADY, publisher, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -174,4 +174,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(_make, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -21,7 +21,7 @@ from wm_bridge.robots.base import Robot, RobotError
 from wm_bridge.robots.fake import FakeRobot
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, now_ns, publisher, raise_priority, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, publisher, raise_priority, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
 
@@ -252,7 +252,7 @@ class DriverNode(Node):
             "stops by the driver": str(self._stops),
             "refused commands": str(self._refused),
             "writers of hw/command": str(self._writers),
-            "node time [s]": f"{now_ns(self) * 1e-9:.2f}",
+            "measured at [s]": f"{self.robot.read().stamp_ns * 1e-9:.2f}",
         }
         return level, self._problem, values
 
@@ -269,4 +269,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(_make, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -19,7 +19,7 @@ from wm_bridge.core.types import Frame
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import OK, Diagnostics
-from wm_bridge.ros.node import run, subscribe
+from wm_bridge.ros.node import leave, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -148,4 +148,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(GoalNode, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -25,7 +25,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
-from wm_bridge.ros.node import now_ns, publisher, run, subscribe
+from wm_bridge.ros.node import leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 _ECHO_NS = 200_000_000  # an older echo of hw/command is not planned from
@@ -464,4 +464,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(PlannerNode, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

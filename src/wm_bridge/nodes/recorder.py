@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -17,7 +18,7 @@ from wm_bridge import resources
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, WARN, Diagnostics
-from wm_bridge.ros.node import now_ns, run
+from wm_bridge.ros.node import leave, now_ns, run
 from wm_bridge.ros.params import declare, setting
 
 _LEAST_FREE = 200_000_000  # bytes; recording stops below
@@ -104,7 +105,12 @@ class RecorderNode(Node):
             self._write(connection, to_png(data) if png else data)
 
         self.create_subscription(
-            qos.message_type(row.name), row.name, keep, qos.monitor_profile(row.name), raw=True
+            qos.message_type(row.name),
+            row.name,
+            keep,
+            qos.monitor_profile(row.name),
+            raw=True,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
 
     def _write(self, connection: Any, data: bytes) -> None:
@@ -192,4 +198,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(RecorderNode, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -20,7 +20,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, now_ns, publisher, raise_priority, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, raise_priority, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
@@ -259,4 +259,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(SafetyNode, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

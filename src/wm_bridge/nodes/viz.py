@@ -16,7 +16,7 @@ from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import Diagnostics
 from wm_bridge.ros.markers import plan_markers, safety_markers
-from wm_bridge.ros.node import STEADY, publisher, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -87,4 +87,4 @@ def main(argv: list[str] | None = None) -> int:
     return run(VizNode, argv)
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -32,6 +32,8 @@ class LinkFrames:
     def __init__(self, urdf: str) -> None:
         joints = [_read(element) for element in ElementTree.fromstring(urdf).findall("joint")]
         self._moving = [link for kind, link in joints if kind in ("revolute", "continuous")]
+        self._origins = np.array([link.xyzw for link in self._moving])
+        self._axes = np.array([link.axis for link in self._moving])
         self._fixed = [link for kind, link in joints if kind == "fixed"]
         others = {kind for kind, _ in joints} - {"revolute", "continuous", "fixed"}
         if others:
@@ -51,20 +53,26 @@ class LinkFrames:
             names: (J,) joint names. q: (J,) rad.
         """
         places = dict(zip(names, q, strict=True))
-        found = []
-        for link in self._moving:
-            half = float(places.get(link.joint, 0.0)) / 2.0
-            turn = np.append(np.sin(half) * link.axis, np.cos(half))
-            found.append(
-                to_transform_parts(link.parent, link.child, link.xyz, multiply(link.xyzw, turn), stamp_ns)
-            )
-        return found
+        half = np.array([float(places.get(link.joint, 0.0)) for link in self._moving]) / 2.0
+        turns = np.hstack([np.sin(half)[:, None] * self._axes, np.cos(half)[:, None]])
+        return [
+            to_transform_parts(link.parent, link.child, link.xyz, xyzw, stamp_ns)
+            for link, xyzw in zip(self._moving, multiply(self._origins, turns), strict=True)
+        ]
 
 
 def multiply(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Hamilton product of two quaternions x, y, z, w."""
-    vector = a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3])
-    return np.append(vector, a[3] * b[3] - a[:3] @ b[:3])
+    """Hamilton products of (N, 4) quaternions x, y, z, w."""
+    (ax, ay, az, aw), (bx, by, bz, bw) = a.T, b.T
+    return np.stack(
+        [
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        ],
+        axis=1,
+    )
 
 
 def rotation_rpy(roll: float, pitch: float, yaw: float) -> FloatArray:
