@@ -19,6 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image, PointCloud2, PointField
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+from transforms3d.quaternions import mat2quat
 from wm_interfaces.msg import PlanReport, SafetyState, SafetyVerdict
 
 from wm_bridge.cameras.base import CameraInfo
@@ -391,21 +392,9 @@ def to_transform_parts(
 
 
 def quaternion(R: FloatArray) -> FloatArray:
-    """(3, 3) rotation to a unit quaternion x, y, z, w.
-
-    The eigenvector of Bar-Itzhack's symmetric matrix (J. Guidance 2000): no special cases.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = R
-    K = np.array(
-        [
-            [xx - yy - zz, xy + yx, xz + zx, zy - yz],
-            [xy + yx, yy - xx - zz, yz + zy, xz - zx],
-            [xz + zx, yz + zy, zz - xx - yy, yx - xy],
-            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
-        ]
-    )
-    vector = np.linalg.eigh(K / 3.0)[1][:, -1]
-    return np.asarray(vector if vector[3] >= 0 else -vector)
+    """(3, 3) rotation to a unit quaternion x, y, z, w (ROS order)."""
+    w, x, y, z = mat2quat(R)
+    return np.array([x, y, z, w])
 
 
 def as_picture(message: Image) -> ImageArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
+from transforms3d.euler import euler2mat
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.ros.convert import quaternion, to_transform_parts
@@ -75,15 +76,6 @@ def multiply(a: FloatArray, b: FloatArray) -> FloatArray:
     )
 
 
-def rotation_rpy(roll: float, pitch: float, yaw: float) -> FloatArray:
-    """(3, 3) rotation of URDF's fixed-axis roll, pitch, yaw: ``Rz(yaw) Ry(pitch) Rx(roll)``."""
-    (sr, cr), (sp, cp), (sy, cy) = ((np.sin(a), np.cos(a)) for a in (roll, pitch, yaw))
-    x = np.array([[1, 0, 0], [0, cr, -sr], [0, sr, cr]])
-    y = np.array([[cp, 0, sp], [0, 1, 0], [-sp, 0, cp]])
-    z = np.array([[cy, -sy, 0], [sy, cy, 0], [0, 0, 1]])
-    return np.asarray(z @ y @ x)
-
-
 def _read(element: ElementTree.Element) -> tuple[str, _Link]:
     def numbers(tag: str, name: str, default: str) -> FloatArray:
         found = element.find(tag)
@@ -96,7 +88,7 @@ def _read(element: ElementTree.Element) -> tuple[str, _Link]:
         child=element.find("child").get("link", ""),  # type: ignore[union-attr]
         joint=element.get("name", ""),
         xyz=numbers("origin", "xyz", "0 0 0"),
-        xyzw=quaternion(rotation_rpy(*numbers("origin", "rpy", "0 0 0"))),
+        xyzw=quaternion(euler2mat(*numbers("origin", "rpy", "0 0 0"), axes="sxyz")),  # URDF: fixed axes
         axis=axis / np.linalg.norm(axis),
     )
     return element.get("type", ""), link
