@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from wm_interfaces.action import ReachGoal
 
+from wm_bridge import resources
 from wm_bridge.core.align import JointHistory
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.plan_loop import PlanLoop, PlanLoopConfig, PlanStep
@@ -41,9 +42,7 @@ class PlannerParams:
     seed: int = setting(0, "of the candidate sampling", 0, 2**31 - 1)
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
     threads: int = setting(1, "torch CPU threads", 1, 64)
-    samples: int = setting(64, "candidates per iteration", 8, 4096)
-    iterations: int = setting(3, "refinements per plan", 1, 32)
-    horizon: int = setting(8, "imagined periods", 2, 64)
+    search: str = setting("", "YAML file of the search; empty = config/compact_planner.yaml")
     points: int = setting(5, "way points sent; the last one is at rest", 2, 64)
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
@@ -178,7 +177,7 @@ class PlannerNode(LifecycleNode):
                 )
 
     def _load(self) -> Any:
-        from wm_planner.config import PlannerConfig
+        from wm_planner.config import PlannerConfig, load_config
         from wm_planner.errors import PlannerError
         from wm_planner.mpc import Planner
         from wm_planner.weights import shipped_checkpoint
@@ -186,12 +185,8 @@ class PlannerNode(LifecycleNode):
         params = self.params
         try:
             path = Path(params.checkpoint) if params.checkpoint else shipped_checkpoint(self.spec.name)
-            config = PlannerConfig(
-                horizon=params.horizon,
-                samples=params.samples,
-                iterations=params.iterations,
-                threads=params.threads,
-            )
+            search = Path(params.search) if params.search else resources.path("config/compact_planner.yaml")
+            config = load_config(PlannerConfig, search, {"threads": params.threads})
             planner = Planner.load(path, config, seed=params.seed)
             PlanLoop(planner, self.spec, self._loop_config("hand"))  # refuses foreign joints
         except (PlannerError, ValueError, OSError) as error:
@@ -369,7 +364,8 @@ class PlannerNode(LifecycleNode):
         self._planned_ns = observation.frame.stamp_ns
         self._publish(goal, step, arrived)
         if step.outcome is not None:
-            self._finish(step.outcome, step.status.message)
+            blind = f" (last picture not used: {step.refused})" if step.refused else ""
+            self._finish(step.outcome, step.status.message + blind)
 
     def _observe(self, frame: Frame) -> Observation | None:
         with self._wake:

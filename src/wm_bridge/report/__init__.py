@@ -1,0 +1,1 @@
+"""What a run leaves behind for people: numbers, curves, a video and a page. Reads bags, knows no rclpy."""

@@ -1,0 +1,106 @@
+"""From a run folder to report.json, report.html and video.webm."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wm_bridge.errors import UserError
+from wm_bridge.report import page, recording, summary, video
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written; None = not."""
+
+    json: Path
+    html: Path | None = None
+    video: Path | None = None
+    frames: int = 0
+    note: str = ""
+
+
+def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_video: bool = True) -> Made:
+    """Write the report of a run.
+
+    Args:
+        run_dir: holds ``bag``, if one was recorded.
+        facts: what only the running demo knew (goals, outcomes, nodes ...); goes into the JSON.
+        with_page, with_video: leave these out when in a hurry.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    report, notes = dict(facts), []
+    bag = run_dir / "bag"
+    found = recording.Recording()
+    goals: list[summary.Curve] = []
+    if bag.exists():
+        found = recording.read(bag)
+        try:
+            hands = summary.true_hands(found, str(facts.get("robot", "nico")), str(facts.get("arm", "right_arm")))
+        except ValueError as error:  # another scene
+            hands, notes = summary.true_hands(recording.Recording(), "", ""), [f"no true path: {error}"]
+        goals = summary.curves(found, [entry.get("goal_hand") for entry in facts.get("goals", [])], hands)
+        report["planning"] = summary.plan_times(found.plans)
+        report["interventions"] = summary.interventions(found, goals)
+        report["refused_messages"] = found.safety[-1].refused if found.safety else 0
+        report["bag_messages"] = dict(sorted(found.counts.items()))
+        notes.insert(0, found.note)
+    else:
+        notes.append("no bag was recorded, so there are no curves and no video")
+    report["bag_note"] = "; ".join(filter(None, notes))
+    film, frames = None, 0
+    if with_video and found.frames:
+        try:
+            frames = video.write(run_dir / "video.webm", found, goals)
+            film = run_dir / "video.webm"
+        except (ValueError, OSError) as error:
+            report["bag_note"] = "; ".join(filter(None, [report["bag_note"], f"no video: {error}"]))
+    report["video_frames"] = frames
+    made_json = run_dir / "report.json"
+    made_json.write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
+    made_html = None
+    if with_page:
+        made_html = run_dir / "report.html"
+        page.write(made_html, report, found, goals, film)
+    return Made(made_json, made_html, film, frames, report["bag_note"])
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as null, paths as text: strict JSON."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def main(argv: list[str]) -> int:
+    """Make (or make again) the report of a run folder: ``python -m wm_bridge.report.make runs/STAMP``."""
+    if len(argv) != 1 or argv[0].startswith("-"):
+        print("usage: python -m wm_bridge.report.make RUN_FOLDER")
+        return 2
+    run_dir = Path(argv[0])
+    if not (run_dir / "bag").exists():
+        raise UserError(f"{run_dir} holds no bag", "name a folder that ./wm demo made, e.g. runs/20260101-120000", 2)
+    old = run_dir / "report.json"
+    made = make(run_dir, json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {})
+    for path in (made.html, made.video, made.json):
+        if path is not None:
+            print(path)
+    if made.note:
+        print(made.note)
+    return 0
+
+
+if __name__ == "__main__":
+    from wm_bridge.cli.terminal import guarded
+
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -1,0 +1,124 @@
+"""report.html: one file with everything in it, only the video lies beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from wm_bridge.core.types import ImageArray
+from wm_bridge.report.recording import Recording
+from wm_bridge.report.summary import Curve
+
+S = 1_000_000_000
+_FACTS = ("date", "git", "machine", "seed", "checkpoint", "checkpoint_hash", "start_s", "realtime_factor", "robot")
+
+
+def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Sequence[Curve], video: Path | None) -> None:
+    """Write the page of a run.
+
+    Args:
+        report: what is in report.json. video: shown when it is there, by its name.
+    """
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    notes = [text for text in (report.get("error"), report.get("bag_note")) if text]
+    outcomes = [f"goal {entry['number']}: {entry['outcome']}" for entry in report.get("goals", [])]
+    times = report.get("planning", {})
+    summary = ", ".join(outcomes) or "no goal was sent"
+    if times.get("plans"):
+        summary += f". {times['plans']} plans, {times['plan_ms_p50']:.0f} ms median, {times['plan_ms_p99']:.0f} ms p99"
+    links = ['<a href="report.json">report.json</a>', "<code>bag/</code> (mcap)"]
+    if video is not None and video.is_file():
+        links.insert(0, f'<a href="{html.escape(video.name)}">{html.escape(video.name)}</a>')
+    path.write_text(
+        template.substitute(
+            title=html.escape(f"Run {path.parent.name}"),
+            notes="".join(f'<p class="note">{html.escape(text)}</p>' for text in notes),
+            summary=html.escape(summary),
+            goals="".join(_goal(number, report, recording, goal) for number, goal in enumerate(goals)),
+            interventions=_interventions(report.get("interventions", [])),
+            facts=_table((name, report[name]) for name in _FACTS if report.get(name) is not None),
+            links=" · ".join(links),
+        ),
+        encoding="utf-8",
+    )
+
+
+def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Curve) -> str:
+    """Start, goal and end picture and the curves of one goal."""
+    entries = report.get("goals", [])
+    entry = entries[number] if number < len(entries) else {}
+    shown = (("start", recording.picture_at(goal.begin_ns)), ("goal", recording.goals[number][1]), ("end", recording.picture_at(goal.end_ns)))
+    figures = "".join(
+        f'<figure><img src="{jpeg_uri(picture)}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+        for name, picture in shown
+        if picture is not None
+    )
+    rows = [
+        ("outcome", f"{entry.get('outcome', 'not known')}: {entry.get('message', '')}"),
+        ("duration", _unit(entry.get("duration_s"), "s")),
+        ("distance, decoded by the model", _unit(entry.get("decoded_m"), "cm", 100)),
+        ("distance, true (for scoring only)", _unit(entry.get("true_m"), "cm", 100)),
+        ("distance at the start, true", _unit(entry.get("true_start_m"), "cm", 100)),
+    ]
+    chart = f'<img src="data:image/png;base64,{base64.b64encode(chart_png(goal)).decode()}" alt="curves">' if goal.t.size else "<p>No plans.</p>"
+    return f"<h2>Goal {number + 1}</h2>{figures}{_table(rows)}{chart}"
+
+
+def chart_png(goal: Curve) -> bytes:
+    """Energy and distance against time."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 3.0), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    left.plot(goal.t, goal.energy, color="tab:orange")
+    left.set(xlabel="s after the goal", ylabel="energy (current frame)")
+    right.plot(goal.t, goal.decoded_m * 100, label="decoded by the model")
+    if goal.truth_m.size:
+        right.plot(goal.truth_t, goal.truth_m * 100, label="true (scoring only)", color="tab:green")
+    right.set(xlabel="s after the goal", ylabel="hand to goal, cm")
+    right.set_ylim(bottom=0)
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def jpeg_uri(picture: ImageArray, quality: int = 85) -> str:
+    """A picture as a data address."""
+    import cv2
+
+    good, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not good:
+        raise ValueError(f"OpenCV cannot encode a {picture.shape} picture")
+    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def _interventions(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "<p>Nothing was changed or refused.</p>"
+    head = "<tr><th>reason</th><th>ticks</th><th>during goals</th><th>first at</th><th>worst mode</th><th>largest change</th></tr>"
+    body = "".join(
+        f"<tr><td>{html.escape(row['reason'])}</td><td>{row['ticks']}</td><td>{row['ticks_during_goals']}</td>"
+        f"<td>{row['first_s']:.2f} s</td><td>{html.escape(row['worst_mode'])}</td><td>{row['largest_change_rad']:.4f} rad</td></tr>"
+        for row in rows
+    )
+    return f"<table>{head}{body}</table>"
+
+
+def _table(rows: Any) -> str:
+    return "<table>" + "".join(f"<tr><td>{html.escape(str(a))}</td><td>{html.escape(str(b))}</td></tr>" for a, b in rows) + "</table>"
+
+
+def _unit(value: Any, unit: str, scale: float = 1.0) -> str:
+    good = isinstance(value, (int, float)) and math.isfinite(value)
+    return f"{value * scale:.1f} {unit}" if good else "not known"
