@@ -175,9 +175,14 @@ def default_checkpoint(args: argparse.Namespace) -> Path:
 
 def main(argv: list[str]) -> int:
     """Print the reach table."""
+    if "--ros" in argv:
+        from wm_bridge.bench import reach_ros
+
+        return reach_ros.main([word for word in argv if word != "--ros"])
     parser = argparse.ArgumentParser(prog="wm bench reach", description=__doc__)
     add_common_arguments(parser, 200)
     parser.add_argument("--shift", action="store_true", help="under changed light and a moved camera")
+    parser.add_argument("--ros", action="store_true", help="through the running graph in real time; see --ros --help")
     parser.add_argument("--only", nargs="*", help="rows to run, e.g. planner random")
     parser.add_argument("--oracle-episodes", type=int, default=20, help="the oracle simulates: 10x slower")
     args = parser.parse_args(argv)

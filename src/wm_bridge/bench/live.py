@@ -1,0 +1,115 @@
+"""The running graph for benchmarks: started once, talked to through the demo's client."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wm_bridge.cli.demo_client import DemoClient
+from wm_bridge.core.types import Frame, ImageArray
+from wm_bridge.errors import UserError
+from wm_bridge.ros import convert, qos
+from wm_bridge.sim.state import SimState
+from wm_bridge.sim.world import SimWorld
+from wm_bridge.supervisor import Graph
+from wm_planner.weights import shipped_checkpoint
+
+ON_TABLE_X = -5.0  # parked objects lie beyond, m
+_READY_S = 120.0
+FAST_DDS = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE", "ROS_AUTOMATIC_DISCOVERY_RANGE")
+
+
+@dataclass(frozen=True)
+class Live:
+    """A graph that runs, and our node in it."""
+
+    graph: Graph
+    client: DemoClient
+
+    def listen(self, name: str, callback: Callable[..., None]) -> None:
+        """Call ``callback(message)`` or ``callback(message, info)`` for each message of a topic."""
+        self.client.node.create_subscription(qos.message_type(name), name, callback, qos.monitor_profile(name))
+
+    def send(self, action: Any, picture: ImageArray, timeout_s: float, tolerance_m: float) -> Any:
+        """Send a goal picture through an ActionClient; returns the accepted goal's handle.
+
+        Raises:
+            UserError: the planner did not take it.
+        """
+        from wm_interfaces.action import ReachGoal
+
+        self.client.wait(action.server_is_ready, 30.0, "no action wm/reach_goal")
+        goal = ReachGoal.Goal(
+            kind=ReachGoal.Goal.GOAL_IMAGE,
+            image=convert.to_image(Frame(picture, 0, "goal")),
+            timeout_s=timeout_s,
+            tolerance_m=tolerance_m,
+        )
+        future = action.send_goal_async(goal)
+        self.client.wait(future.done, 20.0, "no answer to the goal")
+        handle = future.result()
+        if not handle.accepted:
+            raise UserError("the planner refused the goal; it is not active", "run ./wm doctor: is the checkpoint there?")
+        return handle
+
+
+@contextmanager
+def live_graph(
+    overrides: Mapping[str, Mapping[str, Any]] | None = None, skip: tuple[str, ...] = ("goal",)
+) -> Iterator[Live]:
+    """Start the simulated graph in a temporary run folder; stop it and delete the folder at the end.
+
+    The folder stays when a node fails: its logs say why.
+
+    Raises:
+        UserError: a node could not start, or the planner or a required node died.
+    """
+    run_dir = Path(tempfile.mkdtemp(prefix="wm-bench-"))
+    try:
+        with Graph.start("sim", overrides, run_dir, skip, _READY_S) as graph:
+            for name in FAST_DDS:
+                os.environ.setdefault(name, graph.env[name])
+
+            def check() -> None:
+                graph.check()
+                for death in graph.deaths:
+                    if death.name in ("planner", "camera"):
+                        raise UserError(str(death), f"see {graph.log(death.name)}")
+
+            client = DemoClient(graph.domain, check)
+            try:
+                yield Live(graph, client)
+            finally:
+                client.close()
+    except UserError:
+        raise
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def checkpoint_file(given: Path | None) -> Path:
+    """The checkpoint named on the command line or the shipped one.
+
+    Raises:
+        UserError: the named one is no file.
+    """
+    if given is None:
+        return shipped_checkpoint("nico")
+    if not given.is_file():
+        raise UserError(f"checkpoint {given} does not exist", "leave --checkpoint out for the shipped one", 2)
+    return given.absolute()
+
+
+def objects_of(world: SimWorld, state: SimState) -> dict[str, tuple[float, float, float, float]]:
+    """(x, y, z, yaw) of the objects that are on the table in ``state``, for ``SimWorld.reset``."""
+    world.load_state(state)
+    poses = {item.name: tuple(map(float, world.object_pose(item.name))) for item in world.scene.objects}
+    return {name: pose for name, pose in poses.items() if pose[0] > ON_TABLE_X}  # type: ignore[misc]
