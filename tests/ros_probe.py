@@ -30,7 +30,7 @@ class Probe:
 
     Attributes:
         last: newest message per topic. count: messages per topic.
-        fastest: largest |velocity| per hw/command since ``forget``.
+        heard: all messages of the topics where every one counts.
     """
 
     def __init__(self, domain: int) -> None:
@@ -39,10 +39,10 @@ class Probe:
         self.node = rclpy.create_node("probe", context=self.context)
         self.last: dict[str, Any] = {}
         self.count: dict[str, int] = dict.fromkeys(LISTENED, 0)
-        self.heard: dict[str, list[Any]] = {"/diagnostics": [], "/tf_static": []}
+        self.heard: dict[str, list[Any]] = {"/diagnostics": [], "/tf_static": [], "safety/verdict": []}
         for name in LISTENED:
             self.node.create_subscription(
-                qos.message_type(name), name, self._keep(name), qos.monitor_profile(name, 10)
+                qos.message_type(name), name, self._keep(name), qos.monitor_profile(name, 100 if name in self.heard else 10)
             )
         self.action = self.node.create_publisher(
             qos.message_type("wm/action"), "wm/action", qos.profile("wm/action")

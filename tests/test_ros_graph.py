@@ -170,17 +170,20 @@ def test_a_goal_gives_plans_feedback_markers_and_an_outcome(probe: Probe) -> Non
     probe.enable()
     image = convert.to_image(convert.from_image(probe.fresh("camera/image_raw")))
     image.data = bytes(255 - np.frombuffer(image.data, np.uint8))
-    handle = probe.send_goal(image, tolerance_m=1e-9, timeout_s=2.0)
+    handle = probe.send_goal(image, tolerance_m=1e-9, timeout_s=60.0)
     assert handle.accepted
-    report = probe.fresh("wm/report")
+    report = probe.fresh("wm/report", 30.0)
     assert report.samples > 0 and len(report.energy_per_iteration) == report.iterations
     plan = probe.fresh("wm/plan")
     assert {marker.header.frame_id for marker in plan.markers} == {"base_link"}
     keys = [(marker.ns, marker.id) for marker in plan.markers]
     assert len(set(keys)) == len(keys)
     assert all(marker.action != 3 for marker in plan.markers)
+    handle.cancel_goal_async()
     result = probe.result(handle)
-    assert result.outcome in (1, 2, 4) and result.message and result.plans > 0  # random weights reach nothing
+    assert result.outcome in (2, 3, 4) and result.message and result.plans > 0  # random weights reach nothing
+    late = probe.result(probe.send_goal(image, tolerance_m=1e-9, timeout_s=0.5))
+    assert late.outcome in (1, 4) and late.message
     wait_until(lambda: all(m.action == 2 for m in probe.last["wm/plan"].markers), 15.0, "the plan is taken away")
 
 
@@ -214,16 +217,15 @@ def test_a_bad_goal_picture_is_rejected_with_the_reason(probe: Probe, change: di
 
 def test_nan_in_a_plan_makes_the_arm_brake(probe: Probe) -> None:
     keep_moving(probe)
-    seen: list[int] = []
-    before = probe.count["safety/verdict"]
+    probe.heard["safety/verdict"].clear()
     sweep(probe, nan=True)
 
     def braked() -> bool:
-        seen.append(mode(probe))
-        return SafetyMode.BRAKE in seen and probe.speed() == 0.0
+        verdicts = list(probe.heard["safety/verdict"])
+        return any(v.mode == SafetyMode.BRAKE and "NONFINITE" in v.reason_names for v in verdicts)
 
     wait_until(braked, 15.0, "brake on NaN")
-    assert probe.count["safety/verdict"] > before
+    wait_until(lambda: probe.speed() == 0.0, 15.0, "standstill")
     assert np.isfinite(probe.last["hw/command"].position).all()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
@@ -97,8 +98,10 @@ class SafetyNode(Node):
         for _ in range(100):  # the whole brake, one output per period as always
             self._tick()
             if self._last is None or not self._last.velocity.any():
-                return
+                break
             time.sleep(self._tick_ns * 1e-9)
+        for last_word in (self._command, self._verdict, self._state):
+            last_word.wait_for_all_acked(Duration(seconds=0.5))
 
     # Time ---------------------------------------------------------------------------------
 
