@@ -112,8 +112,9 @@ class Planner:
             known = "hand or object" if self.model.config.objects else "hand; this model reads no objects"
             raise PlannerError(f"unknown goal target {target!r}; expected {known}")
         check_picture(image)
-        z = self._encode(square_resize(image, self.model.config.image_size))
-        novelty = float(self.model.novelty(z)[0])
+        small = square_resize(image, self.model.config.image_size)
+        z = self._encode(small)
+        novelty = float(self.model.novelty(to_tensor(small[None]))[0])
         return Goal(z[0], self.model.read(z[0]), novelty, float(self.model.novelty_limit), target)
 
     def set_goal(self, goal: Goal) -> None:

@@ -17,8 +17,7 @@ class Goal:
 
     Attributes:
         latent: (D,). readout: decoded scene.
-        novelty: Mahalanobis distance to the calibration data; above ``limit`` the picture
-            shows something the model has never seen.
+        novelty: see ``WorldModel.novelty``; above ``limit`` the picture shows another scene.
         target: "hand" or "object": what has to match the picture.
     """
 

@@ -22,11 +22,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from wm_planner.calibrate import calibrate
 from wm_planner.config import ModelConfig, TrainConfig, load_config
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.losses import WorldModelLoss
-from wm_planner.weights import load_model, save_model
+from wm_planner.weights import complete, load_model, save_model
 from wm_planner.world_model import WorldModel
 
 
@@ -123,8 +124,8 @@ class Trainer:
         saved = dict(state["model_config"])
         if saved != dataclasses.asdict(self.model.config):
             raise PlannerError("the checkpoint to resume has another model shape; use a new --out folder")
-        self.model.load_state_dict(state["model"])
-        self.average.load_state_dict(state["average"])
+        self.model.load_state_dict(complete(self.model, state["model"]))
+        self.average.load_state_dict(complete(self.average, state["average"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
 
@@ -309,6 +310,8 @@ def run(args: argparse.Namespace) -> int:
                 figures = validate(trainer.average, data)
                 append_curve(args.out / "validation.csv", {"step": trainer.step} | {k: round(v, 5) for k, v in figures.items()})
                 bar.write(f"step {trainer.step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
+        if rank == 0 and trainer.step >= config.steps:
+            calibrate(trainer.average, data)
     except KeyboardInterrupt:
         if rank == 0:
             bar.write(f"stopped at step {trainer.step}; the same command resumes")

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from wm_planner.config import ModelConfig, config_from_mapping
 from wm_planner.errors import PlannerError
-from wm_planner.world_model import WorldModel
+from wm_planner.world_model import CALIBRATION, WorldModel
 
 FORMAT = "wm-compact-1"
+RETIRED = ("latent_mean", "latent_whitening")  # calibration of the first version
 
 
 def save_model(model: WorldModel, path: Path, card: dict[str, Any]) -> None:
@@ -54,6 +56,7 @@ def load_model(path: Path) -> tuple[WorldModel, dict[str, Any]]:
         )
     values = json.loads(header["config"])
     model = WorldModel(config_from_mapping(ModelConfig, values, str(path)))
+    tensors = complete(model, tensors)
     expected = model.state_dict()
     wrong = sorted(set(expected) ^ set(tensors)) or sorted(
         name for name in expected if expected[name].shape != tensors[name].shape
@@ -66,6 +69,16 @@ def load_model(path: Path) -> tuple[WorldModel, dict[str, Any]]:
         raise PlannerError(f"{path} holds NaN or infinite weights; it must not drive a robot")
     model.load_state_dict(tensors)
     return model.eval(), json.loads(header.get("card", "{}"))
+
+
+def complete(model: WorldModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint made before calibration, as this version names them.
+
+    Calibration that is missing stays as the new model has it, that is, switched off.
+    """
+    current = model.state_dict()
+    kept = {name: tensor for name, tensor in tensors.items() if name not in RETIRED}
+    return {name: current[name] for name in CALIBRATION if name not in kept} | kept
 
 
 def weights_hash(path: Path) -> str:

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wm_planner.config import ModelConfig
 from wm_planner.encoder import ConvEncoder
 from wm_planner.predictor import Predictor
+
+
+SCENE_SIDE, SCENE_DIM, LOW_CONTRAST = 24, 48, 0.05  # of the novelty score: pixels, basis, of [-1, 1]
+CALIBRATION = ("scene_basis", "novelty_limit", "residual_limit")
 
 
 @dataclass(frozen=True)
@@ -55,13 +60,11 @@ class WorldModel(nn.Module):
         self.register_buffer("joint_half_range", (upper - lower) / 2, persistent=False)
         self.register_buffer("action_scale", torch.tensor(config.action_scale), persistent=False)
         self.register_buffer("hand_centre", torch.tensor([0.3, -0.2, 0.8]), persistent=False)
-        # calibration on held-out data, see calibrate.py
-        self.register_buffer("latent_mean", torch.zeros(config.latent_dim))
-        self.register_buffer("latent_whitening", torch.eye(config.latent_dim))
+        # set from data after training, see calibrate.py
+        self.register_buffer("scene_basis", torch.zeros(SCENE_SIDE**2, SCENE_DIM))
         self.register_buffer("novelty_limit", torch.tensor(float("inf")))
         self.register_buffer("residual_limit", torch.tensor(float("inf")))
-        self.latent_mean: Tensor
-        self.latent_whitening: Tensor
+        self.scene_basis: Tensor
         self.novelty_limit: Tensor
         self.residual_limit: Tensor
         self.joint_centre: Tensor
@@ -121,9 +124,28 @@ class WorldModel(nn.Module):
         objects = (readout.objects - self.hand_centre) * 10.0
         return torch.cat([joints, hand, objects.flatten(-2)], dim=-1)
 
-    def novelty(self, z: Tensor) -> Tensor:
-        """Mahalanobis distance (B,) of latents (B, D) to the calibration data, per dimension."""
-        return ((z - self.latent_mean) @ self.latent_whitening).square().mean(-1).sqrt()
+    def scene(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """What normalised pictures (B, 3, S, S) show, whatever the light.
+
+        Returns:
+            (B, P) small grey copies less their mean, of about unit length; (B,) contrasts.
+        """
+        grey = functional.adaptive_avg_pool2d(pictures.mean(1, keepdim=True), SCENE_SIDE).flatten(1)
+        grey = grey - grey.mean(1, keepdim=True)
+        contrast = grey.square().mean(1).sqrt()
+        return grey / (contrast[:, None] + LOW_CONTRAST) / SCENE_SIDE, contrast
+
+    def novelty(self, pictures: Tensor) -> Tensor:
+        """How foreign (B,) the scene of normalised pictures (B, 3, S, S) is; 0 is well known.
+
+        The part of the scene that lies outside the principal subspace of the training
+        pictures, plus what contrast an almost empty picture lacks. The latent itself cannot
+        tell: the regulariser that keeps it Gaussian puts a foreign picture among the known.
+        """
+        scene, contrast = self.scene(pictures)
+        known = scene @ self.scene_basis
+        foreign = (scene.square().sum(1) - known.square().sum(1)).clamp(min=0).sqrt()
+        return foreign + (1.0 - contrast / LOW_CONTRAST).clamp(min=0)
 
     def propose(self, z: Tensor, state: Tensor, z_goal: Tensor) -> Tensor:
         """Inverse-dynamics prior: (B, D), (B, 2A), (B, D) to actions (B, prior_horizon, A) in [-1, 1]."""
