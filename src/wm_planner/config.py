@@ -42,7 +42,7 @@ class ModelConfig:
     period_s: float = 0.1
     image_size: int = 96
     latent_dim: int = 128
-    channels: tuple[int, int, int] = (48, 48, 64)
+    channels: tuple[int, int, int] = (32, 48, 64)
     keypoints: int = 32
     width: int = 128
     depth: int = 3

@@ -52,7 +52,7 @@ class Trainer:
         self.model = model.to(device)
         if device.type == "cpu":
             self.model.encoder.to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         decay = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -107,6 +107,8 @@ class Trainer:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         averaged = list(self.average.parameters())
         torch._foreach_lerp_(averaged, list(self.model.parameters()), 1 - decay)
+        for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            kept.copy_(now)  # running statistics of the batch norms
 
     def state(self) -> dict[str, Any]:
         """Everything that a resume needs."""
