@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wm_bridge.cli.demo import plain
 from wm_bridge.cli.demo_client import DemoClient
 from wm_bridge.core.types import Frame, ImageArray
 from wm_bridge.errors import UserError
@@ -87,12 +88,25 @@ def live_graph(
                 yield Live(graph, client)
             finally:
                 client.close()
-    except UserError:
-        raise
+    except UserError as error:
+        raise plain(error) from error
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
     shutil.rmtree(run_dir, ignore_errors=True)
+
+
+def settings(checkpoint: Path, speed: float = 1.0) -> dict[str, dict[str, Any]]:
+    """Node parameters for a checkpoint and a speed of the simulation (1 = real time).
+
+    Raises:
+        UserError: not a speed that the simulation can have.
+    """
+    if not 0.01 <= speed <= 10.0:
+        raise UserError(f"--realtime-factor is {speed}", "give 0.01 to 10", 2)
+    found: dict[str, dict[str, Any]] = {name: {"realtime_factor": speed} for name in ("driver", "safety", "camera", "planner")}
+    found["planner"]["checkpoint"] = str(checkpoint)
+    return found
 
 
 def checkpoint_file(given: Path | None) -> Path:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.bench.live import Live, checkpoint_file, live_graph, objects_of
+from wm_bridge.bench.live import settings as node_settings
 from wm_bridge.bench.reach import Task, count, draw_task
 from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.core.goal import Outcome
@@ -140,7 +141,7 @@ def play(
     ended = handle.get_result_async()
     begin_ns, began = heard.now_ns, time.monotonic()
     end_ns = begin_ns + round(settings.duration_s * 1e9)
-    client.wait(lambda: heard.now_ns >= end_ns, 10 * settings.duration_s + 30, "simulated time stands still")
+    client.wait(lambda: heard.now_ns >= end_ns, 100 * settings.duration_s, "simulated time hardly moves")
     wall_s = time.monotonic() - began
     client.wait(ended.done, 30.0, "the planner gives no result for the goal")
     client.disable()
@@ -188,7 +189,7 @@ def figures_of(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, float], list[t
         ("outcomes by the planner itself", ", ".join(f"{name} {number}" for name, number in outcomes.most_common())),
         ("picture received to plan sent", f"p50 {p50:.1f} ms, p99 {p99:.1f} ms ({figures['plans_per_episode']:.0f} plans per episode)"),
         ("safety: changed ticks per episode", f"{figures['interventions_per_episode']:.1f} of about 800"),
-        ("simulated seconds per second", f"{figures['realtime_factor']:.2f}" + ("" if figures["realtime_factor"] > 0.97 else "  (machine too busy for real time)")),
+        ("simulated seconds per second", f"{figures['realtime_factor']:.2f}"),
     ]
     return figures, table
 
@@ -200,6 +201,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=1000, help="of starts and goals, as in bench reach")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--checkpoint", type=Path, help="world model (default: the one that ships)")
+    parser.add_argument("--realtime-factor", type=float, default=1.0, help="slow the simulation on a busy machine")
     args = parser.parse_args(argv)
     if args.episodes < 1:
         raise UserError(f"--episodes is {args.episodes}", "give at least 1", 2)
@@ -210,7 +212,7 @@ def main(argv: list[str]) -> int:
     tasks = [draw(world, args.seed, number) for number in range(args.episodes)]
     rows: list[dict[str, Any]] = []
     print("starting the graph", flush=True)
-    with live_graph({"planner": {"checkpoint": str(checkpoint)}}) as live:
+    with live_graph(node_settings(checkpoint, args.realtime_factor)) as live:
         action = ActionClient(live.client.node, ReachGoal, "wm/reach_goal")
         heard = Heard()
         heard.attach(live)
