@@ -16,6 +16,7 @@ from wm_planner.actions import ActionSpec
 from wm_planner.cem import ICem
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
+from wm_planner.imagine import Imagination
 from wm_planner.objective import Goal, GoalEnergy
 from wm_planner.preprocess import check_picture, square_resize, to_tensor
 from wm_planner.weights import load_model, weights_hash
@@ -80,6 +81,7 @@ class Planner:
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
         self.energy = GoalEnergy(model, config)
+        self.imagine = Imagination(self.model, config.horizon)
         self.search = ICem(config, model.config.action_dim, seed)
         self.goal: Goal | None = None
         self._predicted: Tensor | None = None
@@ -169,7 +171,7 @@ class Planner:
         self.search.shift(periods)
 
         def cost(candidates: Tensor) -> Tensor:
-            latents, _ = self._imagine(z, state, candidates)
+            latents, _ = self.imagine(z, state, candidates)
             return self.energy(latents, candidates, goal)
 
         found = self.search.search(
@@ -180,7 +182,7 @@ class Planner:
             started + deadline_s if deadline_s else None,
         )
         chosen = torch.cat([found.best[None], found.elites])
-        latents, _ = self._imagine(z, state, chosen)
+        latents, _ = self.imagine(z, state, chosen)
         hands = self.model.read(latents).hand
         self._predicted = latents[0, 0]
         references = self.actions.references(start, chosen)
@@ -222,13 +224,6 @@ class Planner:
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
-
-    def _imagine(self, z: Tensor, state: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (S, H, D) and states of candidates (S, H, A) from one frame."""
-        count = len(candidates)
-        return self.model.rollout(
-            z[:, None].expand(count, -1, -1), state[:, None].expand(count, -1, -1), candidates
-        )
 
     def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor) -> Tensor:
         """(P, H, A) candidates of the prior, of the decoded joint difference, and rest."""

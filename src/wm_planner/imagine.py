@@ -1,0 +1,138 @@
+"""The rollout that the planner runs: one present frame, many futures, no wasted work.
+
+The same arithmetic as ``WorldModel.rollout``, rearranged for inference: candidates share the
+embedding of the present frame, layer-norm scales and rotary turns are folded into the weights
+that follow them, both heads are one product, and keys and values go into one buffer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wm_planner.blocks import CausalBlock, rotary_table
+from wm_planner.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Weight (out, in) and bias (out,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A transformer block; ``qkv`` has one entry per time step, rotary turn included."""
+
+    qkv: tuple[Linear, ...]
+    out: Linear
+    up: Linear
+    down: Linear
+
+
+class Imagination:
+    """Rollouts of up to ``horizon`` steps from one frame; a snapshot of the model's weights."""
+
+    @torch.no_grad()
+    def __init__(self, model: WorldModel, horizon: int) -> None:
+        config, predictor = model.config, model.predictor
+        self.latent_dim, self.width, self.heads = config.latent_dim, config.width, config.heads
+        first, last = linear_at(predictor.embed, 0), linear_at(predictor.embed, 2)
+        known = config.latent_dim + config.state_dim
+        self.embed_frame = first.weight[:, :known].T.contiguous()
+        self.embed_action = Linear(first.weight[:, known:].contiguous(), first.bias.clone())
+        self.embed = copied(last)
+        tables = rotary_table(torch.arange(horizon, device=first.weight.device), predictor.head_dim)
+        self.blocks = [fold_block(block, tables) for block in predictor.blocks if isinstance(block, CausalBlock)]
+        heads = (predictor.latent_head, predictor.state_head)
+        both = Linear(torch.cat([h.weight for h in heads]), torch.cat([h.bias for h in heads]))
+        self.head = fold_norm(predictor.norm, both)
+
+    def __call__(self, z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Imagine S futures.
+
+        Args:
+            z: (1, D) present latent; state: (1, 2A); actions: (S, H, A) as shares of the box.
+
+        Returns:
+            latents (S, H, D) and states (S, H, 2A) after each action.
+        """
+        count, horizon = actions.shape[:2]
+        frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
+        path = actions.new_empty(count, horizon, frame.shape[1])
+        cache = actions.new_empty(len(self.blocks), count, horizon, 2, self.heads, self.width // self.heads)
+        asked = self.embed_action(actions.transpose(0, 1).contiguous())  # (H, S, W)
+        for step in range(horizon):
+            x = self.embed(functional.gelu(asked[step] + frame @ self.embed_frame))
+            for block, memory in zip(self.blocks, cache, strict=True):
+                x += block.out(self.attend(block.qkv[step](self.normal(x)), memory, step))
+                x += block.down(functional.gelu(block.up(self.normal(x))))
+            frame = frame + self.head(self.normal(x))
+            path[:, step] = frame
+        return path[..., : self.latent_dim], path[..., self.latent_dim :]
+
+    def attend(self, qkv: Tensor, memory: Tensor, step: int) -> Tensor:
+        """(S, W) attention of one new frame over the frames so far; stores its key and value."""
+        q, kv = qkv.split((self.width, 2 * self.width), dim=1)
+        if step == 0:
+            memory[:, 0] = kv.view_as(memory[:, 0])
+            return kv[:, self.width :]  # a single frame attends to itself
+        memory[:, step] = kv.view_as(memory[:, step])
+        k, v = memory[:, : step + 1].permute(2, 0, 3, 1, 4)  # each (S, heads, T, d)
+        attended = functional.scaled_dot_product_attention(q.view(len(q), self.heads, 1, -1), k, v)
+        return attended.reshape(len(q), self.width)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Layer norm without its scale, which is folded into the next weights."""
+        return functional.layer_norm(x, (self.width,))
+
+
+def fold_norm(norm: nn.LayerNorm, linear: Linear | nn.Linear) -> Linear:
+    """The linear map after a layer norm, with the norm's scale and shift inside."""
+    bias = linear.bias + linear.weight @ norm.bias
+    return Linear((linear.weight * norm.weight).contiguous(), bias)
+
+
+def fold_block(block: CausalBlock, tables: tuple[Tensor, Tensor]) -> Block:
+    """Copy of a block with layer norms and the rotary turn of every time step folded in."""
+    qkv = fold_norm(block.norm1, block.qkv)
+    return Block(
+        qkv=tuple(turn(qkv, cos, sin) for cos, sin in zip(*tables, strict=True)),
+        out=copied(block.out),
+        up=fold_norm(block.norm2, linear_at(block.mlp, 0)),
+        down=copied(linear_at(block.mlp, 2)),
+    )
+
+
+def turn(qkv: Linear, cos: Tensor, sin: Tensor) -> Linear:
+    """Rotate the output rows of queries and keys (see ``blocks.rotate``) by one time's angles (d/2,)."""
+
+    def rotated(rows: Tensor) -> Tensor:  # (3W, ...)
+        half = len(cos)
+        q_and_k, v = rows.split((2 * len(rows) // 3, len(rows) // 3))
+        first, second = q_and_k.unflatten(0, (-1, 2, half)).unbind(1)  # each (2 heads, d/2, ...)
+        c, s = (t.reshape(half, *[1] * (rows.ndim - 1)) for t in (cos, sin))
+        turned = torch.stack([first * c - second * s, first * s + second * c], dim=1)
+        return torch.cat([turned.flatten(0, 2), v])
+
+    return Linear(rotated(qkv.weight).contiguous(), rotated(qkv.bias))
+
+
+def linear_at(layers: nn.Sequential, index: int) -> nn.Linear:
+    """The linear layer at a place of a sequence."""
+    layer = layers[index]
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def copied(linear: nn.Linear) -> Linear:
+    """Copy of a linear layer."""
+    return Linear(linear.weight.clone(), linear.bias.clone())
