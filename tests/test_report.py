@@ -107,6 +107,12 @@ def test_the_video_opens_with_every_frame(run: Path) -> None:
     assert (panel.max(axis=2) - panel.min(axis=2) > 80).sum() > 100  # coloured curves have been drawn
 
 
+def test_two_frames_of_the_film_are_kept_as_a_picture(run: Path) -> None:
+    picture = cv2.imread(str(run / "picture.png"))
+    assert picture.shape == (2 * video.SIZE[1], video.SIZE[0], 3)
+    assert (picture[: video.SIZE[1]] != picture[video.SIZE[1] :]).any()
+
+
 def test_the_page_holds_its_pictures_and_escapes_text(run: Path) -> None:
     text = (run / "report.html").read_text()
     assert text.count("data:image/jpeg;base64,") == 3 and text.count("data:image/png;base64,") == 1
@@ -168,7 +174,7 @@ def test_the_true_path_comes_from_the_simulator_states(tmp_path: Path) -> None:
     make_bag(tmp_path / "bag", state=world.state().to_array())
     made = make.make(tmp_path, {"goals": [{"number": 1, "goal_hand": (hand + [0.0, 0.0, 0.2]).tolist()}]}, with_video=False)
     found = recording.read(tmp_path / "bag")
-    (goal,) = summary.curves(found, [(hand + [0, 0, 0.2]).tolist()], summary.true_hands(found, "nico", "right_arm"))
+    (goal,) = summary.curves(found, [{"goal_hand": (hand + [0, 0, 0.2]).tolist()}], summary.true_hands(found, "nico", "right_arm"))
     assert goal.truth_m == pytest.approx(0.2, abs=1e-9) and goal.truth_t[0] == pytest.approx(0.0, abs=0.11)
     assert made.note == ""
 

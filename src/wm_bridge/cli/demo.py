@@ -21,6 +21,7 @@ from wm_bridge.supervisor import Graph
 
 NOT_REACHED = 3
 _ROBOT = "nico"
+_LOG_PREFIX = re.compile(r"^(\[[A-Z]+\] \[[\d.]+\] \[[\w./]+\]|[\w.]+): ")  # rclpy's, or a node's own at its end
 _SCALED = ("driver", "safety", "camera", "planner")  # know realtime_factor
 
 
@@ -316,7 +317,7 @@ def plain(error: UserError) -> UserError:
     for index, line in enumerate(lines):
         what, found, remedy = line.partition("what to do:")
         if found and index > 0:
-            return UserError(re.sub(r"^.*?\[ERROR\]\s*(\[[\w.]+\]\s*)*(\[\w+\]:\s*)?", "", lines[index - 1]).strip(), remedy.strip(), error.exit_code)
+            return UserError(_LOG_PREFIX.sub("", lines[index - 1]).strip(), remedy.strip(), error.exit_code)
     last = next((line for line in reversed(lines) if line.strip()), "")
     message = lines[0] if len(lines) == 1 else f"{lines[0]}: {last.strip()}"
     return UserError(message, error.remedy, error.exit_code)

@@ -1,4 +1,4 @@
-"""From a run folder to report.json, report.html and video.webm."""
+"""From a run folder to report.json, report.html, video.webm and picture.png (two frames of it)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_vide
             hands = summary.true_hands(found, str(facts.get("robot", "nico")), str(facts.get("arm", "right_arm")))
         except ValueError as error:  # another scene
             hands, notes = summary.true_hands(recording.Recording(), "", ""), [f"no true path: {error}"]
-        goals = summary.curves(found, [entry.get("goal_hand") for entry in facts.get("goals", [])], hands)
+        goals = summary.curves(found, facts.get("goals", []), hands)
         report["planning"] = summary.plan_times(found.plans)
         report["interventions"] = summary.interventions(found, goals)
         report["refused_messages"] = found.safety[-1].refused if found.safety else 0
@@ -59,6 +59,8 @@ def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_vide
         try:
             frames = video.write(run_dir / "video.webm", found, goals)
             film = run_dir / "video.webm"
+            if any(goal.t.size for goal in goals):
+                video.sheet(run_dir / "picture.png", found, goals)
         except (ValueError, OSError) as error:
             report["bag_note"] = "; ".join(filter(None, [report["bag_note"], f"no video: {error}"]))
     report["video_frames"] = frames

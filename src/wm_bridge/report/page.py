@@ -27,7 +27,7 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
     """
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     notes = [text for text in (report.get("error"), report.get("bag_note")) if text]
-    outcomes = [f"goal {entry['number']}: {entry['outcome']}" for entry in report.get("goals", [])]
+    outcomes = [f"goal {k}: {entry.get('outcome', 'not known')}" for k, entry in enumerate(report.get("goals", []), 1)]
     times = report.get("planning", {})
     summary = ", ".join(outcomes) or "no goal was sent"
     if times.get("plans"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +31,12 @@ class Curve:
     truth_m: FloatArray
 
 
-def curves(recording: Recording, goal_hands: Sequence[Sequence[float] | None], hands: tuple[FloatArray, FloatArray]) -> list[Curve]:
+def curves(recording: Recording, known: Sequence[Mapping[str, Any]], hands: tuple[FloatArray, FloatArray]) -> list[Curve]:
     """One curve per goal in the bag.
 
     Args:
-        goal_hands: true hand position (3,) of each goal, m; None or missing = unknown.
+        known: of each goal what only the sender knew, where there is something: ``goal_hand`` (3,),
+            its true hand position, m; ``duration_s`` until its outcome.
         hands: stamps (T,) ns and true positions (T, 3), m, of ``true_hands``.
     """
     found = []
@@ -44,10 +45,12 @@ def curves(recording: Recording, goal_hands: Sequence[Sequence[float] | None], h
     for number, begin in enumerate(begins):
         limit = begins[number + 1] if number + 1 < len(begins) else np.iinfo(np.int64).max
         rows = [row for row in recording.plans if row.goal == number]
-        end = max((row.stamp_ns for row in rows), default=begin) + S // 2
-        goal = goal_hands[number] if number < len(goal_hands) else None
-        inside = (stamps >= begin) & (stamps <= min(end, limit))
-        known = goal is not None and inside.any()
+        facts = known[number] if number < len(known) else {}
+        goal, duration = facts.get("goal_hand"), facts.get("duration_s") or 0.0
+        last = max((row.stamp_ns for row in rows), default=begin)
+        end = min(max(last, begin + round(duration * S)) + S // 10, limit)
+        inside = (stamps >= begin) & (stamps <= end)
+        scored = goal is not None and inside.any()
         found.append(
             Curve(
                 begin,
@@ -55,8 +58,8 @@ def curves(recording: Recording, goal_hands: Sequence[Sequence[float] | None], h
                 np.array([(row.stamp_ns - begin) / S for row in rows]),
                 np.array([row.energy for row in rows]),
                 np.array([row.distance_m for row in rows]),
-                (stamps[inside] - begin) / S if known else np.zeros(0),
-                np.linalg.norm(positions[inside] - np.asarray(goal), axis=1) if known else np.zeros(0),
+                (stamps[inside] - begin) / S if scored else np.zeros(0),
+                np.linalg.norm(positions[inside] - np.asarray(goal), axis=1) if scored else np.zeros(0),
             )
         )
     return found
@@ -105,7 +108,7 @@ def interventions(recording: Recording, goals: Sequence[Curve]) -> list[dict[str
     spans = enabled_spans(recording)
     found: dict[str, dict[str, Any]] = {}
     for row in recording.verdicts:
-        if not any(begin <= row.stamp_ns <= end for begin, end in spans):
+        if not any(begin <= row.stamp_ns < end for begin, end in spans):
             continue
         during = any(goal.begin_ns <= row.stamp_ns <= goal.end_ns for goal in goals)
         for reason in row.reasons:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,8 @@ def write(path: Path, recording: Recording, goals: Sequence[Curve]) -> int:
     times = frame_times(recording, goals)
     if not times:
         raise ValueError("no camera pictures in the bag, so no video")
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), RATE_HZ, SIZE)
+    with _quiet():  # OpenCV complains about a tag and then takes the right one
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"VP80"), RATE_HZ, SIZE)
     if not writer.isOpened():
         raise OSError(f"OpenCV cannot write {path} (VP8 in WebM)")
     try:
@@ -60,6 +64,40 @@ def write(path: Path, recording: Recording, goals: Sequence[Curve]) -> int:
     finally:
         writer.release()
     return len(times)
+
+
+def sheet(path: Path, recording: Recording, goals: Sequence[Curve]) -> None:
+    """Write a PNG of two frames of the film: on the way to the last goal, and at its end.
+
+    Raises:
+        ValueError: no goal or no pictures. OSError: the file cannot be written.
+    """
+    import cv2
+
+    if not goals or not goals[-1].t.size:
+        raise ValueError("no goal was pursued, so no picture of it")
+    goal, rows = goals[-1], []
+    for now in (goal.begin_ns + round(0.1 * goal.t.max() * S), goal.end_ns):
+        camera = recording.picture_at(now)
+        if camera is None:
+            raise ValueError("no camera pictures in the bag")
+        rows.append(compose(recording, goals, now, fit(camera)))
+    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+        raise OSError(f"OpenCV cannot write {path}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what C code prints to standard error."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def compose(recording: Recording, goals: Sequence[Curve], now_ns: int, camera: ImageArray) -> ImageArray:

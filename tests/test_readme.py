@@ -1,0 +1,113 @@
+"""What the documents promise exists: commands, options, launch files, paths, links."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from wm_bridge.cli import bench, commands
+from wm_bridge.ros import qos
+
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/troubleshooting.md"]
+MADE_LATER = {"data/play", "outputs/model", "my_goal.png"}  # by the commands of the README themselves
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def wm_commands(page: str) -> list[list[str]]:
+    """Words after `./wm` wherever a page names a command."""
+    code = [inline or block for inline, block in re.findall(r"`(\./wm [^`\n]+)`|^(\./wm .*)$", text(page), re.M)]
+    found = [re.split(r"\s+#|\s{3,}", line)[0].split() for line in code]
+    return [words[1:] for words in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_exists(page: str) -> None:
+    for words in wm_commands(page):
+        assert words[0].startswith("-") or words[0] in commands.COMMANDS, words
+        if words[0] == "bench" and len(words) > 1 and words[1].isalpha() and words[1].islower():
+            assert words[1] in bench.BENCHES, words
+
+
+def test_the_readme_leads_with_the_demo_and_names_every_command_it_needs() -> None:
+    used = [words[0] for words in wm_commands("README.md")]
+    assert used[0] == "demo" and {"test", "doctor", "bench", "collect", "train"} <= set(used)
+    benches = {words[1] for words in wm_commands("README.md") if words[0] == "bench"}
+    assert benches == set(bench.BENCHES)
+
+
+def test_every_option_of_the_demo_in_the_documents_is_known() -> None:
+    from wm_bridge.cli import demo
+
+    for page in PAGES:
+        for words in wm_commands(page):
+            if words[0] == "demo":
+                args = demo.parse([word if word.startswith("-") else {"N": "1", "FOLDER": "x"}.get(word, word) for word in words[1:]])
+                assert args.goals >= 1
+
+
+@pytest.mark.parametrize("command", ["collect", "train"])
+def test_the_options_of_collect_and_train_are_known(command: str, ros_env: dict[str, str]) -> None:
+    options = {word for words in wm_commands("README.md") if words[0] == command for word in words if word.startswith("--")}
+    assert options
+    done = subprocess.run([sys.executable, "-m", commands.COMMANDS[command].module, "--help"], capture_output=True, text=True, env=ros_env, timeout=60)
+    assert done.returncode == 0, done.stderr
+    missing = [option for option in options if option not in done.stdout]
+    assert not missing, f"{command} knows no {missing}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    folder = (ROOT / page).parent
+    for target in re.findall(r"\]\(([^)#]+)\)", text(page)):
+        if not target.startswith("https://"):
+            assert (folder / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_exists(page: str) -> None:
+    tops = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("runs", "build")}
+    for word in re.findall(r"[\w.]+(?:/[\w.*-]+)+/?", text(page)):
+        if word.split("/")[0] in tops and word not in MADE_LATER and "*" not in word:
+            assert (ROOT / word).exists(), f"{page}: {word}"
+
+
+def test_every_launch_file_and_argument_exists() -> None:
+    calls = re.findall(r"ros2 launch wm_bringup (\S+)((?: \w+:=\S+)*)", text("README.md"))
+    assert {name for name, _ in calls} == {"sim.launch.py", "robot.launch.py"}
+    declared = "".join(path.read_text() for path in (ROOT / "launch").glob("*.py"))
+    for name, arguments in calls:
+        assert (ROOT / "launch" / name).is_file()
+        for argument in re.findall(r"(\w+):=", arguments):
+            assert f'"{argument}"' in declared, argument
+
+
+def test_the_topics_of_the_readme_are_those_of_the_graph() -> None:
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \| ([^|]+) \|$", text("README.md").split("## Topics")[1].split("##")[0], re.M)
+    assert len(rows) >= 6
+    for names, kind, _ in rows:
+        if "action" in kind or "std_srvs" in kind:
+            continue
+        for name in re.findall(r"`([^`]+)`", names):
+            assert qos.topic(name).type.split("/")[0] in kind and qos.topic(name).type.split("/")[-1] in kind, name
+
+
+def test_the_figures_have_their_place_and_the_picture_is_small() -> None:
+    readme = text("README.md")
+    assert readme.index("<!-- figures -->") < readme.index("<!-- /figures -->")
+    assert readme.index("emergency stop") < readme.index("Quick start")
+    picture = ROOT / "docs" / "images" / "demo.png"
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size < 300_000
+
+
+def test_readme_and_changelog_name_no_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"/home/|/work/|/root/", text(page)), page
+    assert Path(ROOT / "CHANGELOG.md").read_text().index("## Unreleased") > 0
