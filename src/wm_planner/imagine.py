@@ -19,13 +19,13 @@ from wm_planner.world_model import WorldModel
 
 @dataclass(frozen=True)
 class Linear:
-    """Weight (out, in) and bias (out,)."""
+    """Transposed weight (in, out), which multiplies faster, and bias (out,)."""
 
     weight: Tensor
     bias: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return functional.linear(x, self.weight, self.bias)
+        return torch.addmm(self.bias, x, self.weight)
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Imagination:
         first, last = linear_at(predictor.embed, 0), linear_at(predictor.embed, 2)
         known = config.latent_dim + config.state_dim
         self.embed_frame = first.weight[:, :known].T.contiguous()
-        self.embed_action = Linear(first.weight[:, known:].contiguous(), first.bias.clone())
+        self.embed_action = Linear(first.weight[:, known:].T.contiguous(), first.bias.clone())
         self.embed = copied(last)
         tables = rotary_table(torch.arange(horizon, device=first.weight.device), predictor.head_dim)
         self.blocks = [fold_block(block, tables) for block in predictor.blocks if isinstance(block, CausalBlock)]
         heads = (predictor.latent_head, predictor.state_head)
-        both = Linear(torch.cat([h.weight for h in heads]), torch.cat([h.bias for h in heads]))
+        both = Linear(torch.cat([h.weight.T for h in heads], dim=1), torch.cat([h.bias for h in heads]))
         self.head = fold_norm(predictor.norm, both)
 
     def __call__(self, z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,7 +69,7 @@ class Imagination:
         frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
         path = actions.new_empty(count, horizon, frame.shape[1])
         cache = actions.new_empty(len(self.blocks), count, horizon, 2, self.heads, self.width // self.heads)
-        asked = self.embed_action(actions.transpose(0, 1).contiguous())  # (H, S, W)
+        asked = self.embed_action(actions.transpose(0, 1).flatten(0, 1)).view(horizon, count, -1)
         for step in range(horizon):
             x = self.embed(functional.gelu(asked[step] + frame @ self.embed_frame))
             for block, memory in zip(self.blocks, cache, strict=True):
@@ -86,44 +86,47 @@ class Imagination:
             memory[:, 0] = kv.view_as(memory[:, 0])
             return kv[:, self.width :]  # a single frame attends to itself
         memory[:, step] = kv.view_as(memory[:, step])
-        k, v = memory[:, : step + 1].permute(2, 0, 3, 1, 4)  # each (S, heads, T, d)
-        attended = functional.scaled_dot_product_attention(q.view(len(q), self.heads, 1, -1), k, v)
-        return attended.reshape(len(q), self.width)
+        k, v = memory[:, : step + 1].unbind(2)  # each (S, T, heads, d)
+        likeness = (q.view(len(q), 1, self.heads, -1) * k).sum(-1) / k.shape[-1] ** 0.5  # (S, T, heads)
+        return (likeness.softmax(1)[..., None] * v).sum(1).view(len(q), self.width)
 
     def normal(self, x: Tensor) -> Tensor:
         """Layer norm without its scale, which is folded into the next weights."""
         return functional.layer_norm(x, (self.width,))
 
 
-def fold_norm(norm: nn.LayerNorm, linear: Linear | nn.Linear) -> Linear:
+def copied(linear: nn.Linear) -> Linear:
+    """Copy of a linear layer."""
+    return Linear(linear.weight.T.contiguous(), linear.bias.clone())
+
+
+def fold_norm(norm: nn.LayerNorm, linear: Linear) -> Linear:
     """The linear map after a layer norm, with the norm's scale and shift inside."""
-    bias = linear.bias + linear.weight @ norm.bias
-    return Linear((linear.weight * norm.weight).contiguous(), bias)
+    return Linear(linear.weight * norm.weight[:, None], linear.bias + norm.bias @ linear.weight)
 
 
 def fold_block(block: CausalBlock, tables: tuple[Tensor, Tensor]) -> Block:
     """Copy of a block with layer norms and the rotary turn of every time step folded in."""
-    qkv = fold_norm(block.norm1, block.qkv)
+    qkv = fold_norm(block.norm1, copied(block.qkv))
     return Block(
         qkv=tuple(turn(qkv, cos, sin) for cos, sin in zip(*tables, strict=True)),
         out=copied(block.out),
-        up=fold_norm(block.norm2, linear_at(block.mlp, 0)),
+        up=fold_norm(block.norm2, copied(linear_at(block.mlp, 0))),
         down=copied(linear_at(block.mlp, 2)),
     )
 
 
 def turn(qkv: Linear, cos: Tensor, sin: Tensor) -> Linear:
-    """Rotate the output rows of queries and keys (see ``blocks.rotate``) by one time's angles (d/2,)."""
+    """Rotate the queries and keys that come out (see ``blocks.rotate``) by angles (d/2,)."""
 
-    def rotated(rows: Tensor) -> Tensor:  # (3W, ...)
-        half = len(cos)
-        q_and_k, v = rows.split((2 * len(rows) // 3, len(rows) // 3))
-        first, second = q_and_k.unflatten(0, (-1, 2, half)).unbind(1)  # each (2 heads, d/2, ...)
-        c, s = (t.reshape(half, *[1] * (rows.ndim - 1)) for t in (cos, sin))
-        turned = torch.stack([first * c - second * s, first * s + second * c], dim=1)
-        return torch.cat([turned.flatten(0, 2), v])
+    def turned(columns: Tensor) -> Tensor:  # (..., 3W)
+        width = columns.shape[-1] // 3
+        q_and_k, v = columns.split((2 * width, width), dim=-1)
+        first, second = q_and_k.reshape(*columns.shape[:-1], -1, 2, len(cos)).unbind(-2)
+        both = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-2)
+        return torch.cat([both.flatten(-3), v], dim=-1)
 
-    return Linear(rotated(qkv.weight).contiguous(), rotated(qkv.bias))
+    return Linear(turned(qkv.weight), turned(qkv.bias))
 
 
 def linear_at(layers: nn.Sequential, index: int) -> nn.Linear:
@@ -131,8 +134,3 @@ def linear_at(layers: nn.Sequential, index: int) -> nn.Linear:
     layer = layers[index]
     assert isinstance(layer, nn.Linear)
     return layer
-
-
-def copied(linear: nn.Linear) -> Linear:
-    """Copy of a linear layer."""
-    return Linear(linear.weight.clone(), linear.bias.clone())
