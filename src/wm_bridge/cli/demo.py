@@ -31,6 +31,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--goals", type=_at_least(int, 1), default=1, metavar="N", help="goals in a row (default 1)")
     parser.add_argument("--goal-image", type=Path, metavar="FILE", help="your own goal picture instead of a random one")
     parser.add_argument("--timeout", "--duration", type=_at_least(float, 0.1), default=20.0, metavar="S", help="longest attempt per goal, s (default 20)")
+    parser.add_argument("--tolerance", type=_at_least(float, 0.0), default=0.0, metavar="M", help="decoded distance that counts as reached, m (default: the planner's)")
     parser.add_argument("--seed", type=_at_least(int, 0), help="of start and goals (default: a new one, printed)")
     parser.add_argument("--checkpoint", type=Path, help="world model (default: the shipped one)")
     parser.add_argument("--realtime-factor", type=_at_least(float, 0.01), default=1.0, metavar="X", help="simulated seconds per second (default 1)")
@@ -227,7 +228,7 @@ class Demo:
         self.facts.goals.append(entry)
         distance = "" if entry["true_start_m"] is None else f", {entry['true_start_m'] * 100:.0f} cm away (true)"
         print(f"goal {number} of {self.args.goals}{distance}", flush=True)
-        future = client.send(goal.picture, self.args.timeout)
+        future = client.send(goal.picture, self.args.timeout, self.args.tolerance)
 
         def tick() -> None:
             self._first_motion(client)

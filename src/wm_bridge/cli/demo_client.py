@@ -178,11 +178,12 @@ class DemoClient:
 
         self._motion = self._listen("hw/command", heard)
 
-    def send(self, picture: ImageArray, timeout_s: float) -> Any:
-        """Send a goal picture; returns the future of its result."""
+    def send(self, picture: ImageArray, timeout_s: float, tolerance_m: float = 0.0) -> Any:
+        """Send a goal picture; returns the future of its result. ``tolerance_m`` 0 = the planner's own."""
         self.feedback = None
         self.wait(self._reach.server_is_ready, 30.0, "no action wm/reach_goal")
-        goal = ReachGoal.Goal(kind=ReachGoal.Goal.GOAL_IMAGE, image=convert.to_image(Frame(picture, 0, "goal")), timeout_s=timeout_s)
+        image = convert.to_image(Frame(picture, 0, "goal"))
+        goal = ReachGoal.Goal(kind=ReachGoal.Goal.GOAL_IMAGE, image=image, timeout_s=timeout_s, tolerance_m=tolerance_m)
         future = self._reach.send_goal_async(goal, feedback_callback=self._on_feedback)
         self.wait(future.done, 20.0, "no answer to the goal")
         self._handle = future.result()
