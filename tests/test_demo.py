@@ -77,9 +77,9 @@ def test_start_and_goal_follow_the_seed_and_lie_apart_and_leave_the_block_alone(
     def draw(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         scene = DemoScene("nico", np.random.default_rng(seed))
         start = scene.start()
-        goal = scene.goal(start)
+        goal = scene.goal(start, least_m=0.35)
         block = scene.world.object_pose("block")[:3]
-        assert goal.hand is not None and np.linalg.norm(goal.hand - scene.hand(start)) >= 0.10
+        assert goal.hand is not None and np.linalg.norm(goal.hand - scene.hand(start)) >= 0.35
         scene.world.load_state(start)
         assert np.linalg.norm(scene.world.object_pose("block")[:3] - block) < 0.005
         scene.close()
