@@ -54,7 +54,8 @@ def coloured_mixing(horizon: int, beta: float) -> Tensor:
     covariance = impulse[lag] @ impulse[lag].T
     deviation = covariance.diagonal().sqrt()
     covariance = covariance / deviation[:, None] / deviation[None]
-    return torch.linalg.cholesky(covariance + 1e-5 * torch.eye(horizon))
+    mixing: Tensor = torch.linalg.cholesky(covariance + 1e-5 * torch.eye(horizon))
+    return mixing
 
 
 class ICem:

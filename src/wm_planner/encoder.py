@@ -49,7 +49,8 @@ class ConvEncoder(nn.Module):
             soft_argmax(self.SHARPNESS * self.fine_maps(fine)),
             soft_argmax(self.SHARPNESS * self.coarse_maps(coarse)),
         ]
-        return self.head(torch.cat(features, dim=1))
+        z: Tensor = self.head(torch.cat(features, dim=1))
+        return z
 
 
 def standardise(pictures: Tensor) -> Tensor:

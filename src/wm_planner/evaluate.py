@@ -100,8 +100,8 @@ def encode_windows(
         target_steps=range(1, horizon + 1),
     )  # fmt: skip
     device = model.joint_centre.device
-    parts = [model.encode(to_tensor(part.flatten(0, 1), device)) for part in batch.pictures.split(16)]
-    z = torch.cat(parts).unflatten(0, (count, 1 + horizon))
+    parts = [model.encode(to_tensor(part.flatten(0, 1), device)) for part in torch.split(batch.pictures, 16)]
+    z = torch.cat(parts).reshape(count, 1 + horizon, -1)
     state = model.proprioception(batch.position.to(device), batch.reference.to(device))
     return Encoded(batch, z, state, batch.actions.to(device) / model.action_scale)
 
@@ -137,11 +137,12 @@ def readout_errors(model: WorldModel, held_out: Encoded, z_pred: Tensor) -> dict
     horizon = z_pred.shape[1]
 
     def hand(read: Readout, truth: Tensor) -> Tensor:
-        return (read.hand.cpu() - truth).norm(dim=-1).flatten() * 100
+        error: Tensor = (read.hand.cpu() - truth).norm(dim=-1)
+        return error.flatten() * 100
 
     def block(read: Readout, truth: Tensor) -> Tensor:
-        error = (read.objects.cpu()[..., :2] - truth[..., :2]).norm(dim=-1).flatten() * 100
-        return error[torch.isfinite(error)]
+        error: Tensor = (read.objects.cpu()[..., :2] - truth[..., :2]).norm(dim=-1)
+        return error[torch.isfinite(error)] * 100
 
     seen, ahead = model.read(held_out.z), model.read(z_pred[:, -1])
     figures = {}

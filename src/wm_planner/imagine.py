@@ -81,14 +81,15 @@ class Imagination:
 
     def attend(self, qkv: Tensor, memory: Tensor, step: int) -> Tensor:
         """(S, W) attention of one new frame over the frames so far; stores its key and value."""
-        q, kv = qkv.split((self.width, 2 * self.width), dim=1)
+        q, kv = qkv[:, : self.width], qkv[:, self.width :]
         if step == 0:
             memory[:, 0] = kv.view_as(memory[:, 0])
             return kv[:, self.width :]  # a single frame attends to itself
         memory[:, step] = kv.view_as(memory[:, step])
         k, v = memory[:, : step + 1].unbind(2)  # each (S, T, heads, d)
         likeness = (q.view(len(q), 1, self.heads, -1) * k).sum(-1) / k.shape[-1] ** 0.5  # (S, T, heads)
-        return (likeness.softmax(1)[..., None] * v).sum(1).view(len(q), self.width)
+        attended: Tensor = (likeness.softmax(1)[..., None] * v).sum(1)
+        return attended.view(len(q), self.width)
 
     def normal(self, x: Tensor) -> Tensor:
         """Layer norm without its scale, which is folded into the next weights."""
@@ -121,7 +122,7 @@ def turn(qkv: Linear, cos: Tensor, sin: Tensor) -> Linear:
 
     def turned(columns: Tensor) -> Tensor:  # (..., 3W)
         width = columns.shape[-1] // 3
-        q_and_k, v = columns.split((2 * width, width), dim=-1)
+        q_and_k, v = columns[..., : 2 * width], columns[..., 2 * width :]
         first, second = q_and_k.reshape(*columns.shape[:-1], -1, 2, len(cos)).unbind(-2)
         both = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-2)
         return torch.cat([both.flatten(-3), v], dim=-1)

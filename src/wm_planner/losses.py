@@ -29,7 +29,8 @@ def sigreg(z: Tensor, projections: int, generator: torch.Generator) -> Tensor:
     real, imaginary = angle.cos().mean(0), angle.sin().mean(0)
     error = (real - target).square() + imaginary.square()
     # the bias of an empirical characteristic function of B samples is (1 - target^2) / B
-    return ((error - (1.0 - target * target) / z.shape[0]) * target).sum(-1).mean()
+    statistic: Tensor = ((error - (1.0 - target * target) / z.shape[0]) * target).sum(-1)
+    return statistic.mean()
 
 
 class WorldModelLoss(nn.Module):
@@ -59,8 +60,9 @@ class WorldModelLoss(nn.Module):
         b, f = pictures.shape[:2]
         gain = batch.gain.to(device)[:, None, :, None, None]
         normal = to_tensor(pictures.flatten(0, 1), device)
-        normal = ((normal.unflatten(0, (b, f)) + 1.0) * gain - 1.0).clamp_(-1, 1).flatten(0, 1)
-        z = model.encode(normal.contiguous(memory_format=torch.channels_last)).unflatten(0, (b, f))
+        normal = ((torch.unflatten(normal, 0, (b, f)) + 1.0) * gain - 1.0).clamp_(-1, 1).flatten(0, 1)
+        z = model.encode(normal.contiguous(memory_format=torch.channels_last))
+        z = torch.unflatten(z, 0, (b, f))
 
         state = model.proprioception(batch.position.to(device), batch.reference.to(device))  # (B, C+H, 2A)
         actions = batch.actions.to(device) / model.action_scale  # (B, C-1+H, A)

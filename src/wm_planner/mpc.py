@@ -77,7 +77,7 @@ class Planner:
         if config.threads:
             torch.set_num_threads(config.threads)
         self.model = model.eval().requires_grad_(False)
-        self.model.encoder.to(memory_format=torch.channels_last)
+        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
         self.energy = GoalEnergy(model, config)

@@ -39,7 +39,8 @@ def square_resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         total = np.full((size, size, 3), k * k // 2, np.uint32)
         for row, column in np.ndindex(k, k):
             total += crop[row::k, column::k]
-        return (total // (k * k)).astype(np.uint8)
+        area: NDArray[np.uint8] = (total // (k * k)).astype(np.uint8)
+        return area
     tensor = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None].float()
     mode = "area" if side > size else "bilinear"
     resized = functional.interpolate(tensor, size=(size, size), mode=mode)

@@ -23,7 +23,7 @@ from torch import nn
 from tqdm import tqdm
 
 from wm_planner.calibrate import calibrate
-from wm_planner.config import ModelConfig, TrainConfig, load_config
+from wm_planner.config import ModelConfig, TrainConfig, config_from_mapping, load_config
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.losses import WorldModelLoss
@@ -51,7 +51,7 @@ class Trainer:
         self.config, self.device = config, device
         self.model = model.to(device)
         if device.type == "cpu":
-            self.model.encoder.to(memory_format=torch.channels_last)
+            self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
         decay = [p for p in self.model.parameters() if p.ndim > 1]
         plain = [p for p in self.model.parameters() if p.ndim <= 1]
@@ -105,7 +105,7 @@ class Trainer:
     def update_average(self) -> None:
         """Exponential moving average of the weights, with a warm-up."""
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        averaged = list(self.average.parameters())
+        averaged: list[torch.Tensor] = list(self.average.parameters())
         torch._foreach_lerp_(averaged, list(self.model.parameters()), 1 - decay)
         for kept, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
             kept.copy_(now)  # running statistics of the batch norms
@@ -149,7 +149,7 @@ def validate(model: WorldModel, data: Dataset, windows: int = 128, seed: int = 1
     from wm_planner.preprocess import to_tensor
 
     b, f = batch.pictures.shape[:2]
-    z = model.encode(to_tensor(batch.pictures.flatten(0, 1), device)).unflatten(0, (b, f))
+    z = torch.unflatten(model.encode(to_tensor(batch.pictures.flatten(0, 1), device)), 0, (b, f))
     state = model.proprioception(batch.position.to(device), batch.reference.to(device))
     z_pred, _ = model.rollout(z[:, :1], state[:, :1], batch.actions.to(device) / model.action_scale)
     figures: dict[str, float] = {}
@@ -243,7 +243,11 @@ def main(argv: list[str]) -> int:
 def run(args: argparse.Namespace) -> int:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     overrides = overrides_from(args.set)
-    config = load_config(TrainConfig, args.config, overrides) if args.config else TrainConfig(**overrides)
+    config = (
+        load_config(TrainConfig, args.config, overrides)
+        if args.config
+        else config_from_mapping(TrainConfig, overrides, "--set")
+    )
     if config.threads:
         torch.set_num_threads(config.threads)
     if world > 1:
@@ -276,7 +280,7 @@ def run(args: argparse.Namespace) -> int:
     if world > 1:
         local = [device.index] if device.type == "cuda" else None
         trainer.loss = nn.parallel.DistributedDataParallel(trainer.loss, device_ids=local)
-    card = {
+    card: dict[str, Any] = {
         "data": data.meta,
         "episodes": len(data),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -293,7 +297,8 @@ def run(args: argparse.Namespace) -> int:
     bar = tqdm(
         total=config.steps, initial=trainer.step, unit="step", disable=rank != 0, smoothing=0.05, mininterval=2.0
     )
-    started, sums, count = time.monotonic(), {}, 0
+    sums: dict[str, float] = {}
+    started, count = time.monotonic(), 0
     try:
         while trainer.step < last:
             terms = trainer.train_step(data, rank, world)

@@ -74,7 +74,8 @@ class WorldModel(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """Latents (B, D) of normalised pictures (B, 3, S, S)."""
-        return self.encoder(pictures)
+        z: Tensor = self.encoder(pictures)
+        return z
 
     def proprioception(self, position: Tensor, reference: Tensor) -> Tensor:
         """State (..., 2A) from measured position and commanded reference, both (..., A) rad."""
@@ -110,7 +111,7 @@ class WorldModel(nn.Module):
     def split_readout(self, raw: Tensor) -> Readout:
         """Network units to SI units (joints by their range, positions in decimetres)."""
         a = self.config.action_dim
-        objects = raw[..., a + 3 :].unflatten(-1, (-1, 3))
+        objects = torch.unflatten(raw[..., a + 3 :], -1, (-1, 3))
         return Readout(
             joints=raw[..., :a] * self.joint_half_range + self.joint_centre,
             hand=raw[..., a : a + 3] * 0.1 + self.hand_centre,
@@ -149,5 +150,5 @@ class WorldModel(nn.Module):
 
     def propose(self, z: Tensor, state: Tensor, z_goal: Tensor) -> Tensor:
         """Inverse-dynamics prior: (B, D), (B, 2A), (B, D) to actions (B, prior_horizon, A) in [-1, 1]."""
-        raw = self.prior_head(torch.cat([z, state, z_goal], dim=-1))
-        return raw.unflatten(-1, (self.config.prior_horizon, self.config.action_dim)).tanh()
+        raw: Tensor = self.prior_head(torch.cat([z, state, z_goal], dim=-1)).tanh()
+        return torch.unflatten(raw, -1, (self.config.prior_horizon, self.config.action_dim))

@@ -1,0 +1,123 @@
+"""The planner as a whole: inputs checked, plans repeatable and inside the limits, loop closed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from wm_planner.config import PlannerConfig
+from wm_planner.errors import PlannerError
+from wm_planner.mpc import Planner
+from wm_planner.testing import random_checkpoint
+
+CONFIG = PlannerConfig(horizon=4, samples=24, iterations=2, prior_samples=4, threads=1)
+J = 6
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return random_checkpoint(tmp_path / "m.safetensors")
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def planner(checkpoint: Path) -> Planner:
+    planner = Planner.load(checkpoint, CONFIG)
+    planner.set_goal(planner.encode_goal(picture(0)))
+    return planner
+
+
+def test_wrong_inputs_are_named(planner: Planner, checkpoint: Path) -> None:
+    zero = np.zeros(J)
+    with pytest.raises(PlannerError, match="no goal"):
+        Planner.load(checkpoint, CONFIG).plan(picture(1), zero, zero)
+    with pytest.raises(PlannerError, match="position must hold the 6 joints"):
+        planner.plan(picture(1), np.zeros(5), zero)
+    with pytest.raises(PlannerError, match="reference holds NaN"):
+        planner.plan(picture(1), zero, np.full(J, np.nan))
+    with pytest.raises(PlannerError, match="picture"):
+        planner.plan(picture(1)[..., 0], zero, zero)
+
+
+def test_plans_keep_the_box_and_the_joint_limits(planner: Planner) -> None:
+    lower, upper = np.array(planner.model.config.lower), np.array(planner.model.config.upper)
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        start = rng.choice([lower, upper, rng.uniform(lower, upper)])
+        plan = planner.plan(picture(seed), start, start)
+        for path in (plan.references, *plan.elite_references):
+            assert (path >= lower - 1e-6).all() and (path <= upper + 1e-6).all()
+            steps = np.diff(np.vstack([start, path]), axis=0)
+            assert (np.abs(steps) <= np.array(planner.model.config.action_scale) + 1e-6).all()
+        assert plan.references.shape == (4, J) and np.isfinite(plan.predicted_hand).all()
+        assert list(plan.energy_per_iteration) == sorted(plan.energy_per_iteration, reverse=True)
+
+
+def test_the_same_seed_gives_the_same_plan(checkpoint: Path) -> None:
+    def run(seed: int) -> np.ndarray:
+        planner = Planner.load(checkpoint, CONFIG, seed)
+        planner.set_goal(planner.encode_goal(picture(0)))
+        return np.stack([planner.plan(picture(i), np.zeros(J), np.zeros(J)).references for i in range(2)])
+
+    assert np.array_equal(run(0), run(0))
+    assert not np.array_equal(run(0), run(1))
+
+
+def test_a_spent_deadline_still_gives_a_plan(planner: Planner) -> None:
+    plan = planner.plan(picture(1), np.zeros(J), np.zeros(J), deadline_s=1e-6)
+    assert not plan.deadline_met and plan.iterations == 1
+    assert np.isfinite(plan.references).all()
+
+
+def test_a_model_gone_wrong_plans_rest(planner: Planner) -> None:
+    planner.imagine.head.bias.fill_(float("nan"))
+    start = np.full(J, 0.2)
+    plan = planner.plan(picture(1), start, start)
+    assert plan.nan_costs == plan.samples
+    np.testing.assert_allclose(plan.references, np.tile(start, (4, 1)), atol=1e-6)
+
+
+def test_trust_falls_when_the_prediction_fails(planner: Planner) -> None:
+    zero = np.zeros(J)
+    planner.plan(picture(1), zero, zero)
+    planner.model.residual_limit.fill_(1e-9)
+    assert planner.plan(picture(2), zero, zero).trust < 0.01
+    planner.model.residual_limit.fill_(1e9)
+    assert planner.plan(picture(3), zero, zero).trust == 1.0
+
+
+def test_the_planner_closes_the_loop_in_an_analytic_world(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """World and model: the latent is the joint reference; pictures carry it in their pixels."""
+    model, scale = planner.model, planner.model.action_scale
+
+    def encode(pictures: torch.Tensor) -> torch.Tensor:
+        z = torch.zeros(len(pictures), model.config.latent_dim)
+        z[:, :J] = pictures[:, 0, 0, :J]
+        return z
+
+    def imagine(z: torch.Tensor, state: torch.Tensor, actions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        path = torch.zeros(*actions.shape[:2], model.config.latent_dim)
+        path[..., :J] = z[:, :J] + (actions * scale).cumsum(1)
+        return path, path[..., :J]
+
+    def show(q: np.ndarray) -> np.ndarray:
+        image = np.zeros((32, 32, 3), np.uint8)
+        image[0, :J, 0] = np.round((q + 1) * 127.5)
+        return image
+
+    monkeypatch.setattr(model, "encode", encode)
+    planner.imagine = imagine  # type: ignore[assignment]
+    planner.energy.config = PlannerConfig(horizon=4, weight_hand=0, weight_joints=0, weight_latent=100)
+    planner.config = dataclasses.replace(CONFIG, smallest_noise=0.5)  # the random readout knows no distance
+    goal, q = np.array([0.4, -0.3, 0.5, 0.0, -0.5, 0.2]), np.zeros(J)
+    planner.set_goal(planner.encode_goal(show(goal)))
+    start = np.linalg.norm(goal - q)
+    for _ in range(25):
+        q = planner.plan(show(q), q, q).references[0]
+    assert np.linalg.norm(goal - q) < 0.15 * start
