@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
         ("2 threads", f"p50 {figures['p50_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms, n={args.calls}"),
         ("  resize + encode + search", " + ".join(f"{value:.1f}" for value in parts.values()) + " ms (p50)"),
         ("1 thread", f"p50 {figures['p50_ms_1_thread']:.1f} ms, p99 {figures['p99_ms_1_thread']:.1f} ms"),
-        ("  processor time", f"p50 {figures['processor_ms_1_thread']:.1f} ms: what an idle core would need"),
+        ("  processor time", f"p50 {figures['processor_ms_1_thread']:.1f} ms, waiting excluded, contention for caches not"),
     ]
     BenchResult("plan", args.seed, weights_hash(checkpoint), figures, rows).show(args.json)
     return 0
