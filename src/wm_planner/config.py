@@ -90,6 +90,7 @@ class TrainConfig:
     Attributes:
         steps: optimiser steps in total.
         batch: windows per step (over all processes).
+        snapshots: single pictures per step, when a folder of them is given.
         horizon: longest open-loop rollout, control periods.
         context: most real frames before the rollout starts.
         targets: future frames of each window that are encoded as rollout targets.
@@ -106,6 +107,7 @@ class TrainConfig:
 
     steps: int = 8000
     batch: int = 64
+    snapshots: int = 64
     horizon: int = 10
     context: int = 1
     targets: int = 2

@@ -140,6 +140,31 @@ class Dataset:
         )
 
 
+class Snapshots:
+    """Single labelled pictures (shards with ``length`` 0): many more poses and looks per picture."""
+
+    def __init__(self, folders: Sequence[Path], like: dict[str, Any]) -> None:
+        paths = sorted(p for folder in folders for p in Path(folder).glob("shard_*") if (p / "meta.json").is_file())
+        if not paths:
+            names = ", ".join(str(f) for f in folders)
+            raise PlannerError(f"no snapshot shards in {names}; make some with `./wm collect --snapshots`")
+        for path in paths:
+            meta = json.loads((path / "meta.json").read_text())
+            for key in ("joint_names", "image_size", "objects"):
+                if meta.get(key) != like[key]:
+                    raise PlannerError(f"{path}: {key} is {meta.get(key)}, the episodes have {like[key]}")
+        arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in ARRAYS} for p in paths]
+        self.arrays = {name: np.concatenate([a[name][:, 0] for a in arrays]) for name in ARRAYS}
+
+    def __len__(self) -> int:
+        return len(self.arrays["position"])
+
+    def draw(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
+        """``count`` random ones: images (N, S, S, 3), position (N, A), hand (N, 3), objects (N, O, 3)."""
+        chosen = rng.integers(len(self), size=count)
+        return {name: torch.from_numpy(values[chosen]) for name, values in self.arrays.items()}
+
+
 def write_shard(folder: Path, index: int, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Path:
     """Write one whole shard; see the module docstring for the arrays."""
     missing = [name for name in ARRAYS if name not in arrays]

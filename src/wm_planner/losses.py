@@ -42,7 +42,12 @@ class WorldModelLoss(nn.Module):
         self.config = config
 
     def forward(
-        self, batch: Batch, horizon: int, context: int, generator: torch.Generator
+        self,
+        batch: Batch,
+        horizon: int,
+        context: int,
+        generator: torch.Generator,
+        snapshots: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one batch of windows.
 
@@ -50,6 +55,7 @@ class WorldModelLoss(nn.Module):
             batch: pictures of the context and target frames, states and actions of all.
             horizon: open-loop steps; context: real frames before them.
             generator: of the regulariser's directions.
+            snapshots: further single pictures for the readout, see ``data.Snapshots``.
 
         Returns:
             scalar loss and its unweighted terms.
@@ -61,8 +67,10 @@ class WorldModelLoss(nn.Module):
         gain = batch.gain.to(device)[:, None, :, None, None]
         normal = to_tensor(pictures.flatten(0, 1), device)
         normal = ((torch.unflatten(normal, 0, (b, f)) + 1.0) * gain - 1.0).clamp_(-1, 1).flatten(0, 1)
-        z = model.encode(normal.contiguous(memory_format=torch.channels_last))
-        z = torch.unflatten(z, 0, (b, f))
+        if snapshots is not None:
+            normal = torch.cat([normal, to_tensor(snapshots["images"], device)])
+        z_all = model.encode(normal.contiguous(memory_format=torch.channels_last))
+        z, z_single = torch.unflatten(z_all[: b * f], 0, (b, f)), z_all[b * f :]
 
         state = model.proprioception(batch.position.to(device), batch.reference.to(device))  # (B, C+H, 2A)
         actions = batch.actions.to(device) / model.action_scale  # (B, C-1+H, A)
@@ -88,10 +96,16 @@ class WorldModelLoss(nn.Module):
         terms = {
             "prediction": functional.mse_loss(z_hat, z_true),
             "state": functional.smooth_l1_loss(s_pred, state[:, context : context + horizon], beta=0.1),
-            "regulariser": sigreg(z.flatten(0, 1), config.projections, generator),
+            "regulariser": sigreg(z_all, config.projections, generator),
             "readout": readout_error(model.readout_head(z), truth, known),
             "predicted_readout": readout_error(model.readout_head(z_hat), truth[:, context:], known[:, context:]),
         }
+        if snapshots is not None:
+            single = [snapshots[name].to(device) for name in ("position", "hand", "objects")]
+            single_truth = model.join_readout(Readout(*single))
+            single_known = torch.isfinite(single_truth)
+            single_truth = torch.nan_to_num(single_truth)
+            terms["snapshot_readout"] = readout_error(model.readout_head(z_single), single_truth, single_known)
         z_start, z_goal = z[:, context - 1].detach(), z[:, -1].detach()
         proposed = model.propose(z_start, state[:, context - 1], z_goal)
         steps = min(proposed.shape[1], horizon)
@@ -105,6 +119,7 @@ class WorldModelLoss(nn.Module):
             "state": config.loss_state,
             "regulariser": config.loss_regulariser,
             "readout": config.loss_readout,
+            "snapshot_readout": config.loss_readout,
             "predicted_readout": config.loss_predicted_readout,
             "prior": config.loss_prior,
         }

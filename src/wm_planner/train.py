@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from wm_planner.calibrate import calibrate
 from wm_planner.config import ModelConfig, TrainConfig, config_from_mapping, load_config
-from wm_planner.data import Dataset
+from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
 from wm_planner.losses import WorldModelLoss
 from wm_planner.weights import complete, load_model, save_model
@@ -65,7 +65,9 @@ class Trainer:
         self.loss: nn.Module = WorldModelLoss(self.model, config)
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
-    def train_step(self, data: Dataset, rank: int = 0, world: int = 1) -> dict[str, float]:
+    def train_step(
+        self, data: Dataset, rank: int = 0, world: int = 1, snapshots: Snapshots | None = None
+    ) -> dict[str, float]:
         """One optimiser step; returns the loss terms and the gradient norm."""
         config = self.config
         rng = step_generator(config.seed, self.step, rank)
@@ -81,6 +83,7 @@ class Trainer:
             targets=config.targets,
             brightness=config.brightness,
         )
+        singles = snapshots.draw(rng, config.snapshots // world) if snapshots else None
         generator = torch.Generator().manual_seed(int(shared.integers(2**31)))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(config, self.step)
@@ -88,7 +91,7 @@ class Trainer:
             torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext()
         )
         with autocast:
-            total, terms = self.loss(batch, horizon, context, generator)
+            total, terms = self.loss(batch, horizon, context, generator, singles)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -208,6 +211,7 @@ def append_curve(path: Path, row: dict[str, float]) -> None:
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="wm train", description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="dataset folders made by `./wm collect`")
+    parser.add_argument("--snapshots", type=Path, nargs="+", help="folders made by `./wm collect --snapshots`")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints and curves")
     parser.add_argument("--config", type=Path, help="YAML with TrainConfig keys (default: config/train_compact.yaml)")
     parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
@@ -260,6 +264,7 @@ def run(args: argparse.Namespace) -> int:
     torch.manual_seed(config.seed)
 
     data = Dataset(args.data)
+    snapshots = Snapshots(args.snapshots, data.meta) if args.snapshots else None
     args.out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -283,6 +288,7 @@ def run(args: argparse.Namespace) -> int:
     card: dict[str, Any] = {
         "data": data.meta,
         "episodes": len(data),
+        "snapshots": len(snapshots) if snapshots else 0,
         "parameters": sum(p.numel() for p in model.parameters()),
         "train": dataclasses.asdict(config),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -301,7 +307,7 @@ def run(args: argparse.Namespace) -> int:
     started, count = time.monotonic(), 0
     try:
         while trainer.step < last:
-            terms = trainer.train_step(data, rank, world)
+            terms = trainer.train_step(data, rank, world, snapshots)
             bar.update()
             count += 1
             sums = {k: sums.get(k, 0.0) + v for k, v in terms.items()}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
-from wm_bridge.sim.episodes import CollectConfig, choose_player, record_episode
+from wm_bridge.sim.episodes import CollectConfig, choose_player, record_episode, record_snapshot
 from wm_bridge.sim.play import ARM
 from wm_bridge.sim.world import SimWorld
 from wm_planner.data import write_shard
@@ -35,6 +35,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--push", type=float, default=0.0, help="share of episodes that push the block")
     parser.add_argument("--nominal", type=float, default=CollectConfig.nominal_share,
                         help="share of episodes without domain randomisation (default %(default)s)")  # fmt: skip
+    parser.add_argument("--snapshots", action="store_true",
+                        help="single pictures of independent poses instead of episodes (for the encoder)")  # fmt: skip
     return parser.parse_args(argv)
 
 
@@ -50,8 +52,10 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
     episodes = []
     for number in range(args.shard):
         rng = np.random.default_rng(np.random.SeedSequence([args.seed, index, number]))
-        player = choose_player(world, rng, scale, config)
-        episodes.append(record_episode(world, player, rng, config))
+        if args.snapshots:
+            episodes.append(record_snapshot(world, rng, config))
+        else:
+            episodes.append(record_episode(world, choose_player(world, rng, scale, config), rng, config))
     world.close()
     arrays = {name: np.stack([episode[name] for episode in episodes]) for name in episodes[0]}
     meta = {
@@ -63,7 +67,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
         "period_s": config.period_s,
         "image_size": config.image_size,
         "objects": ["block"],
-        "length": config.length,
+        "length": 0 if args.snapshots else config.length,
         "push": config.push,
         "nominal_share": config.nominal_share,
         "seed": args.seed,

@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, pipeline, startup"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
+    "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),
     "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.sim.play import ARM, GoalDirected, Player, Push, SmoothRandom
+from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, SmoothRandom
+from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
 SUBSTEPS = 5
@@ -84,6 +86,14 @@ def record_episode(
         name: np.stack(values).astype(np.uint8 if name == "images" else np.float32)
         for name, values in frames.items()
     }
+
+
+def record_snapshot(world: SimWorld, rng: np.random.Generator, config: CollectConfig) -> dict[str, NDArray]:
+    """One picture of an independent pose and look, in the form of an episode of one frame."""
+    low = rng.uniform() < 0.3
+    pose = sample_reachable(world, rng, workspace=LOW, clearance_m=0.005) if low else sample_reachable(world, rng)
+    still = dataclasses.replace(config, length=0)
+    return record_episode(world, Rest(world, rng, np.ones(len(world.spec.indices(ARM))), pose), rng, still)
 
 
 def choose_player(

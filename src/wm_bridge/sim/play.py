@@ -115,6 +115,22 @@ class SmoothRandom(Player):
         return self.strength * self.scale * self.velocity
 
 
+class Rest(Player):
+    """Stays in one given (J,) pose."""
+
+    def __init__(
+        self, world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, pose: FloatArray
+    ) -> None:
+        super().__init__(world, rng, action_scale)
+        self.pose = pose
+
+    def start(self) -> FloatArray:
+        return self.pose
+
+    def action(self, reference: FloatArray) -> FloatArray:
+        return np.zeros_like(reference)
+
+
 class Push(Player):
     """Sweeps the hand low over the table into the block, then lifts it away, and again."""
 

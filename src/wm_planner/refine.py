@@ -1,0 +1,180 @@
+"""`./wm refine`: second training stage, the predictor and the prior on frozen latents.
+
+Once the encoder is good, encoding pictures is nearly all of a training step. This stage
+encodes every frame once and then fits what does not see pixels, hundreds of windows a second
+on one core. Two things differ from the first stage:
+
+* the error of each imagined step is measured against that step's copy-last error, so that
+  the next frame counts as much as the tenth;
+* imagined latents are asked to read out as the *encoder* will read the real frame, not as
+  the truth: a bias of the encoder then shows on both sides of the goal energy and cancels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from wm_planner.calibrate import calibrate
+from wm_planner.data import Dataset
+from wm_planner.errors import PlannerError
+from wm_planner.preprocess import to_tensor
+from wm_planner.weights import load_model, save_model, weights_hash
+from wm_planner.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Second stage.
+
+    Attributes:
+        steps: optimiser steps. batch: windows per step. horizon: imagined periods.
+        goal_steps: furthest goal of the prior, periods.
+        episodes: at most this many are encoded (a random choice).
+        learning_rate: peak; cosine decay to zero. ema: of the shipped average.
+        loss_readout, loss_state, loss_prior: weights beside the latent error's 1.
+    """
+
+    steps: int = 5000
+    batch: int = 128
+    horizon: int = 10
+    goal_steps: int = 30
+    episodes: int = 1600
+    learning_rate: float = 1e-3
+    ema: float = 0.998
+    loss_readout: float = 2.0
+    loss_state: float = 1.0
+    loss_prior: float = 0.5
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded episodes: z (E, L+1, D), state (E, L+1, 2A), actions (E, L, A) shares of the box."""
+
+    z: Tensor
+    state: Tensor
+    actions: Tensor
+
+
+@torch.inference_mode()
+def encode_episodes(model: WorldModel, data: Dataset, episodes: list[tuple[int, int]]) -> Latents:
+    """Encode every frame of ``episodes`` once, with a progress bar."""
+    latents, states, actions = [], [], []
+    for shard_index, episode in tqdm(episodes, unit="episode", desc="encode", mininterval=2.0):
+        shard = data.shards[shard_index]
+        latents.append(model.encode(to_tensor(np.array(shard["images"][episode]))))
+        position = torch.from_numpy(np.array(shard["position"][episode]))
+        reference = torch.from_numpy(np.array(shard["reference"][episode]))
+        states.append(model.proprioception(position, reference))
+        actions.append((reference[1:] - reference[:-1]) / model.action_scale)
+    return Latents(torch.stack(latents).clone(), torch.stack(states).clone(), torch.stack(actions).clone())
+
+
+def refine_loss(model: WorldModel, latents: Latents, rng: np.random.Generator, config: RefineConfig) -> Tensor:
+    """Loss of one batch of random windows."""
+    episodes, frames = latents.z.shape[:2]
+    h = config.horizon
+    e = torch.from_numpy(rng.integers(episodes, size=config.batch))
+    t = torch.from_numpy(rng.integers(frames - h, size=config.batch))
+    window = t[:, None] + torch.arange(h + 1)[None]  # (B, H+1)
+    z, state = latents.z[e[:, None], window], latents.state[e[:, None], window]
+    actions = latents.actions[e[:, None], window[:, :-1]]
+    z_hat, s_hat = model.rollout(z[:, :1], state[:, :1], actions)
+    error = (z_hat - z[:, 1:]).square().mean((0, 2))  # (H,)
+    copy_last = (z[:, :1] - z[:, 1:]).square().mean((0, 2))
+    relative = (error / (copy_last + 1e-4)).mean()
+    seen = model.readout_head(z[:, 1:])
+    read = functional.smooth_l1_loss(model.readout_head(z_hat), seen, beta=0.05)
+    servo = functional.smooth_l1_loss(s_hat, state[:, 1:], beta=0.1)
+
+    goal_step = torch.from_numpy(rng.integers(1, config.goal_steps + 1, size=config.batch))
+    goal_step = torch.minimum(goal_step, frames - 1 - t)
+    z_goal = latents.z[e, t + goal_step]
+    proposed = model.propose(z[:, 0], state[:, 0], z_goal)
+    steps = min(proposed.shape[1], h)
+    valid = torch.arange(steps)[None] < goal_step[:, None]
+    prior = functional.smooth_l1_loss(
+        proposed[:, :steps], actions[:, :steps].clamp(-1, 1), beta=0.2, reduction="none"
+    ).mean(-1)
+    prior = (prior * valid).sum() / valid.sum()
+    return relative + config.loss_readout * read + config.loss_state * servo + config.loss_prior * prior
+
+
+def refine(model: WorldModel, latents: Latents, config: RefineConfig) -> WorldModel:
+    """Fit predictor and prior; returns the averaged model. Encoder and readout stay as they are."""
+    model.eval().requires_grad_(False)
+    parts = [model.predictor, model.prior_head]
+    for part in parts:
+        part.requires_grad_(True)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = torch.optim.AdamW([p for part in parts for p in part.parameters()], lr=config.learning_rate)
+    rng = np.random.default_rng(config.seed)
+    bar = tqdm(range(config.steps), unit="step", desc="refine", mininterval=2.0)
+    for step in bar:
+        for group in optimizer.param_groups:
+            warm = min(1.0, (step + 1) / 100)
+            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+        loss = refine_loss(model, latents, rng, config)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([p for part in parts for p in part.parameters()], 1.0)
+        if not torch.isfinite(norm):
+            raise PlannerError(f"the gradient is not finite at step {step}; lower learning_rate")
+        optimizer.step()
+        decay = min(config.ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        if step % 50 == 0:
+            bar.set_postfix(loss=f"{loss.detach():.4f}")
+    return average
+
+
+def main(argv: list[str]) -> int:
+    """Refine a checkpoint and calibrate it."""
+    defaults = RefineConfig()
+    parser = argparse.ArgumentParser(prog="wm refine", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what `./wm train` wrote")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="the dataset folders of its training")
+    parser.add_argument("--out", type=Path, required=True, help="the refined checkpoint")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--episodes", type=int, default=defaults.episodes, help="episodes to encode at most")
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    args = parser.parse_args(argv)
+    config = dataclasses.replace(defaults, steps=args.steps, episodes=args.episodes, seed=args.seed)
+    try:
+        torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        model, card = load_model(args.checkpoint)
+        data = Dataset(args.data)
+        rng = np.random.default_rng(config.seed)
+        count = min(config.episodes, len(data.training))
+        chosen = rng.choice(len(data.training), size=count, replace=False)
+        latents = encode_episodes(model, data, [data.training[int(i)] for i in chosen])
+        refined = refine(model, latents, config)
+        calibrate(refined, data)
+        card = {**card, "refine": dataclasses.asdict(config), "refined_from": weights_hash(args.checkpoint)}
+        save_model(refined, args.out, card)
+    except PlannerError as error:
+        print(f"wm refine: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"wrote {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
