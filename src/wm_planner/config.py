@@ -158,7 +158,7 @@ class PlannerConfig:
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
         push_offset_m, push_height_m: where the hand stands to push an object: this far
-            behind its centre and above it.
+            behind its centre and above it; push_lift_m: how much higher away from there.
         threads: torch CPU threads; 0 leaves torch's default.
     """
 
@@ -181,6 +181,7 @@ class PlannerConfig:
     weight_approach: float = 0.4
     push_offset_m: float = 0.045
     push_height_m: float = 0.01
+    push_lift_m: float = 0.08
     weight_action: float = 0.02
     threads: int = 0
 

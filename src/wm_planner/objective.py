@@ -45,7 +45,8 @@ class GoalEnergy:
 
     When the goal's target is the object, the arm need not look as in the picture, so the
     energy is E(z) = w_object d_object + w_approach d_approach: d_approach is the distance
-    of the hand to the place beside the object from which a push moves it to its goal, and
+    of the hand to the place beside the object from which a push moves it to its goal. Away
+    from that place the hand is wanted higher, so that it passes over the object; the term
     fades out as the object arrives.
 
     The energy of a rollout is the mean over its frames, later frames weighing more, plus an
@@ -77,8 +78,10 @@ class GoalEnergy:
         distance = soft_norm(error)
         along = error / (distance + 0.01)[..., None]
         behind = here[..., :2] - config.push_offset_m * along
-        above = read.hand[..., 2] - (there[2] + config.push_height_m)
-        gap = torch.cat([read.hand[..., :2] - behind, above[..., None]], dim=-1)
+        aside = read.hand[..., :2] - behind
+        lift = config.push_lift_m * (soft_norm(aside) / config.push_offset_m).clamp(max=1.0)
+        above = read.hand[..., 2] - (there[2] + config.push_height_m + lift)
+        gap = torch.cat([aside, above[..., None]], dim=-1)
         fade = (distance / 0.03).clamp(max=1.0)
         return 10 * (config.weight_object * distance + config.weight_approach * fade * soft_norm(gap))
 
