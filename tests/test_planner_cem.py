@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wm_planner import cem
 from wm_planner.actions import ActionSpec
 from wm_planner.cem import ICem, coloured_mixing
 from wm_planner.config import PlannerConfig
@@ -89,19 +88,20 @@ def test_the_same_seed_gives_the_same_plan() -> None:
     assert not torch.equal(run(1), run(2))
 
 
-def test_the_deadline_ends_the_search_after_the_running_iteration() -> None:
-    calls = []
+def test_the_deadline_ends_the_search_after_the_running_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(cem.time, "monotonic", lambda: clock[0])
+    starts = []
 
     def slow(a: torch.Tensor) -> torch.Tensor:
-        calls.append(time.monotonic())
-        time.sleep(0.02)
+        starts.append(clock[0])
+        clock[0] += 0.02  # what one evaluation takes
         return a.square().mean((1, 2))
 
-    deadline = time.monotonic() + 0.05
-    found = ICem(CONFIG, A, seed=0).search(slow, box, REST, deadline=deadline)
-    assert not found.deadline_met and 1 <= found.iterations < CONFIG.iterations
-    assert all(start < deadline for start in calls[1:])
-    late = ICem(CONFIG, A, seed=0).search(slow, box, REST, deadline=time.monotonic() - 1)
+    found = ICem(CONFIG, A, seed=0).search(slow, box, REST, deadline=100.05)
+    assert not found.deadline_met and found.iterations == 3 < CONFIG.iterations
+    assert all(start < 100.05 for start in starts)  # so it ends within one evaluation of the deadline
+    late = ICem(CONFIG, A, seed=0).search(slow, box, REST, deadline=clock[0] - 1)
     assert late.iterations == 1  # something is always evaluated
 
 
