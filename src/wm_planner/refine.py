@@ -129,7 +129,7 @@ def refine(model: WorldModel, latents: Latents, config: RefineConfig) -> WorldMo
             group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
         loss = refine_loss(model, latents, rng, config)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_([p for part in parts for p in part.parameters()], 1.0)
         if not torch.isfinite(norm):
             raise PlannerError(f"the gradient is not finite at step {step}; lower learning_rate")
