@@ -46,7 +46,7 @@ class PlannerParams:
     points: int = setting(5, "way points sent; the last one is at rest", 2, 64)
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
-    tolerance_m: float = setting(0.03, "decoded distance that counts as there", 0.001, 1.0)
+    tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
     timeout_s: float = setting(20.0, "longest attempt", 0.1, 3600.0)
     blind_s: float = setting(3.0, "without a usable picture for this long a goal fails", 0.5, 60.0)
