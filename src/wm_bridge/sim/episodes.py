@@ -27,6 +27,7 @@ class CollectConfig:
         nominal_share: episodes without any domain randomisation.
         object_share: episodes with the block on the table.
         position_noise: standard deviation of the measured joints, rad.
+        low_share: snapshots with the hand at the table, most of them with the block beside it.
         goal_directed, smooth_random, push: relative share of each kind of play.
     """
 
@@ -36,6 +37,7 @@ class CollectConfig:
     nominal_share: float = 0.15
     object_share: float = 0.7
     position_noise: float = 0.001
+    low_share: float = 0.45
     goal_directed: float = 0.75
     smooth_random: float = 0.25
     push: float = 0.0
@@ -90,10 +92,10 @@ def record_episode(
 
 def record_snapshot(world: SimWorld, rng: np.random.Generator, config: CollectConfig) -> dict[str, NDArray]:
     """One picture of an independent pose and look, in the form of an episode of one frame."""
-    low = rng.uniform() < 0.3
+    low = rng.uniform() < config.low_share
     pose = sample_reachable(world, rng, workspace=LOW, clearance_m=0.005) if low else sample_reachable(world, rng)
-    still = dataclasses.replace(config, length=0)
-    return record_episode(world, Rest(world, rng, np.ones(len(world.spec.indices(ARM))), pose), rng, still)
+    player = Rest(world, rng, np.ones(len(world.spec.indices(ARM))), pose, low and rng.uniform() < 0.7)
+    return record_episode(world, player, rng, dataclasses.replace(config, length=0))
 
 
 def choose_player(

@@ -32,6 +32,19 @@ def scatter_block(world: SimWorld, rng: np.random.Generator) -> None:
     world.set_object("block", None)
 
 
+def place_beside_hand(world: SimWorld, rng: np.random.Generator) -> None:
+    """Put the block on the table next to the hand, or under it, without touching the arm."""
+    hand = world.hand_position(ARM)
+    for _ in range(20):
+        angle, far = rng.uniform(-np.pi, np.pi), rng.uniform(0.02, 0.12)
+        x, y = hand[0] + far * np.cos(angle), hand[1] + far * np.sin(angle)
+        if 0.20 < x < 0.48 and -0.46 < y < 0.12:
+            world.set_object("block", world.on_table("block", x, y, rng.uniform(-np.pi, np.pi)))
+            if not world.touches_object("block", ARM):
+                return
+    world.set_object("block", None)
+
+
 class Player(ABC):
     """Moves one arm for one episode."""
 
@@ -116,13 +129,24 @@ class SmoothRandom(Player):
 
 
 class Rest(Player):
-    """Stays in one given (J,) pose."""
+    """Stays in one given (J,) pose, with the block anywhere or, ``beside``, next to the hand."""
 
     def __init__(
-        self, world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, pose: FloatArray
+        self,
+        world: SimWorld,
+        rng: np.random.Generator,
+        action_scale: FloatArray,
+        pose: FloatArray,
+        beside: bool = False,
     ) -> None:
         super().__init__(world, rng, action_scale)
-        self.pose = pose
+        self.pose, self.beside = pose, beside
+
+    def place_objects(self, share: float) -> None:
+        if self.beside:
+            place_beside_hand(self.world, self.rng)
+        else:
+            super().place_objects(share)
 
     def start(self) -> FloatArray:
         return self.pose

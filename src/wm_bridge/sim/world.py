@@ -146,6 +146,15 @@ class SimWorld:
         """True when the arm touches the table, the body or the other arm (objects do not count)."""
         return contact_of(self.data, self._arm_geoms[arm], self._object_geoms)
 
+    def touches_object(self, name: str, arm: str = "right_arm") -> bool:
+        """True when the arm touches the object."""
+        self._item(name)
+        if self.data.ncon == 0:
+            return False
+        pairs, geom = self.data.contact.geom, self.model.geom(name).id
+        touches = np.isin(pairs, self._arm_geoms[arm]).any(axis=1) & (pairs == geom).any(axis=1)
+        return bool((touches & (self.data.contact.dist <= 0.0)).any())
+
     # For samplers -------------------------------------------------------------------------
 
     @property
