@@ -182,6 +182,17 @@ class Reason(enum.IntFlag):
     SECOND_WRITER = 1 << 18
     MALFORMED = 1 << 19
     STATE_JUMP = 1 << 20
+    JERK_LIMIT = 1 << 21
+    WORKSPACE = 1 << 22
+    SELF_DISTANCE = 1 << 23
+    TABLE_DISTANCE = 1 << 24
+    OBSTACLE_DISTANCE = 1 << 25
+    TOOL_SPEED = 1 << 26
+    HUMAN_NEAR = 1 << 27
+    LOW_TRUST = 1 << 28
+    HEALTH = 1 << 29
+    DEADMAN = 1 << 30
+    DRIVER_DEAD = 1 << 31
 
 
 class SafetyMode(enum.IntEnum):
