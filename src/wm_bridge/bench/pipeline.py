@@ -94,7 +94,7 @@ class Marks:
 
     def attach(self, listen: Callable[[str, Callable[..., None]], None]) -> None:
         """Subscribe through ``listen(topic, callback(message, info))``."""
-        from wm_bridge.ros.convert import from_time
+        from wm_bridge.ros.convert import from_time, source_stamp
 
         def clock(message: Any, info: Mapping[str, int]) -> None:
             self.clock[from_time(message.clock)] = info["source_timestamp"]
@@ -108,8 +108,8 @@ class Marks:
             self.action_received[stamp] = info["received_timestamp"]
 
         def command(message: Any, info: Mapping[str, int]) -> None:
-            if message.header.frame_id:
-                self.command.setdefault(int(message.header.frame_id), info["source_timestamp"])
+            if source := source_stamp(message):
+                self.command.setdefault(source, info["source_timestamp"])
 
         def report(message: Any, info: Mapping[str, int]) -> None:
             parts = (message.preprocess_ms, message.encode_ms, message.plan_ms, message.total_ms)

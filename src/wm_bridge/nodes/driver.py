@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
@@ -14,19 +18,21 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 from wm_interfaces.msg import SafetyState
 
-from wm_bridge.core.types import Command, FloatArray
+from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.base import Robot, RobotError
 from wm_bridge.robots.fake import FakeRobot
+from wm_bridge.robots.follower import Follower
+from wm_bridge.robots.gate import Arrival, CommandGate, Refusal, Writer
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, leave, publisher, raise_priority, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, raise_priority, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
 
-_JUMP_RAD = 0.2  # a reference further from the last one than this is not followed
-_PICK_UP_RAD = 0.03  # after the arm was placed: commands count again from this close on
+_WRITERS_S = 0.05  # how often the publishers of hw/command are looked at; and at every new match
+_FUTURE_NS = 20_000_000  # a command may be stamped this far ahead of node time
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,12 @@ class DriverParams:
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
     tf_rate_hz: float = setting(20.0, "rate of /tf, Hz (node time)", 0.1, 100.0)
     command_timeout_ms: float = setting(
-        100.0, "without hw/command for this long the arm stops by itself, ms", 10.0, 1000.0
+        80.0, "without hw/command for this long the arm stops by itself, ms (node time)", 10.0, 1000.0
     )
+    command_max_age_ms: float = setting(
+        100.0, "hw/command with an older stamp is refused, ms (node time)", 10.0, 1000.0
+    )
+    safety_node: str = setting("safety", "name of the only node that may write hw/command")
     start_joints: list[float] = setting(
         [float("nan")], "simulation: joint positions to start at, rad, in joint order; NaN = home"
     )
@@ -54,9 +64,7 @@ class DriverParams:
 class DriverNode(Node):
     """Reads the robot, publishes it, and writes the newest allowed command, once per period.
 
-    Stops the robot (last reference, no velocity) when commands fail to come for
-    ``command_timeout_ms``, when they are not for this robot or not finite, when they jump,
-    and while more than one node writes ``hw/command``.
+    ``CommandGate`` says whose commands count, ``Follower`` what is done with them.
     """
 
     def __init__(self) -> None:
@@ -76,13 +84,8 @@ class DriverNode(Node):
         if np.isfinite(start).all():
             self._place(start)
         self._period_ns = round(1e9 / self.params.rate_hz)
-        self._reference: FloatArray = np.array(self.robot.read().position)
-        self._newest: Command | None = None
-        self._heard_ns = 0
-        self._picked_up = True
         self._enabled = False
-        self._stopped, self._problem = True, "no command yet"
-        self._ticks, self._stops, self._refused = 0, 0, 0
+        self._ticks, self._beats, self._beat_following = 0, 0, False
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), 0)
         self._tf_every = max(round(self.params.rate_hz / self.params.tf_rate_hz), 1)
@@ -101,14 +104,29 @@ class DriverNode(Node):
             subscribe(self, "sim/set_joints", self._on_set_joints)
             self.create_service(Trigger, "sim/reset", self._on_reset)
             subscribe(self, "safety/state", self._on_safety_state)
-        subscribe(self, "hw/command", self._on_command)
+        scale = self.params.realtime_factor if self.simulated else 1.0
+        self._gate = CommandGate(
+            session=secrets.randbelow(1 << 53) + 1,
+            node=self.params.safety_node,
+            namespace=self.get_namespace(),
+            max_age_ns=round(self.params.command_max_age_ms * 1e6 * max(scale, 1.0)),
+            future_ns=_FUTURE_NS,
+            equal_stamps=self.simulated,
+        )
+        timeout_ns = round(self.params.command_timeout_ms * 1e6 / scale)
+        self._follower = Follower(self.robot, self._gate, timeout_ns, self._period_ns * 1e-9)
+        self._missed = 0
+        self._heartbeat = publisher(self, "driver/heartbeat")
+        events = SubscriptionEventCallbacks(
+            deadline=self._on_deadline, matched=self._on_matched, use_default_callbacks=False
+        )
+        subscribe(self, "hw/command", self._on_command, events)
+        self.create_service(Trigger, "driver/reset", self._on_driver_reset)
         self.diagnostics = Diagnostics(self, self._details)
         self._command_rate = self.diagnostics.rate("hw/command", timeout_s=1.0)
-        self._writers = 0
-        self.create_timer(0.1, self._count_writers, clock=STEADY)
-        scale = self.params.realtime_factor if self.simulated else 1.0
+        self._writers = -1
+        self.create_timer(_WRITERS_S, self._watch_writers, clock=STEADY)
         self.create_timer(self._period_ns * 1e-9 / scale, self._tick, clock=STEADY)
-        self._timeout_ns = round(self.params.command_timeout_ms * 1e6 / scale)
 
     def stop(self) -> None:
         """Stop the arm and release the robot."""
@@ -117,13 +135,18 @@ class DriverNode(Node):
     # Once per period ----------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._write()
+        was_following = self._follower.following
+        self._follower.step(time.monotonic_ns())
+        if was_following and not self._follower.following:
+            self._warn(f"stopped by the driver: {self._follower.problem}")
         if self.simulated:
             self.robot.advance(self._period_ns * 1e-9)  # type: ignore[attr-defined]
         state = self.robot.read()
         if self.simulated:
             self._clock_out.publish(convert.to_clock(self.robot.time_ns))  # type: ignore[attr-defined]
         self._joints.publish(convert.to_joint_state(state))
+        if self._ticks % 2 == 0 or self._follower.following != self._beat_following:
+            self._beat()
         if self.params.robot_driver == "mujoco":
             self._state_out.publish(convert.to_numbers(self.robot.world.state().to_array()))  # type: ignore[attr-defined]
         if self._ticks % self._tf_every == 0:
@@ -131,65 +154,73 @@ class DriverNode(Node):
             self._tf.publish(TFMessage(transforms=transforms))
         self._ticks += 1
 
-    def _write(self) -> None:
-        """Send the newest command if it may be followed, else hold the last reference."""
-        age_ns = time.monotonic_ns() - self._heard_ns
-        command = self._newest
-        if self._writers > 1:
-            self._hold(f"{self._writers} nodes write hw/command; only the safety node may")
-        elif command is None:
-            self._hold(self._problem or "no command yet")
-        elif age_ns > self._timeout_ns:
-            self._hold(f"no hw/command for {age_ns * 1e-6:.0f} ms; is the safety node running?")
-        else:
-            self._reference = np.array(self.robot.write(command).position)
-            self._stopped, self._problem = False, ""
+    def _beat(self) -> None:
+        self._beats += 1
+        self._beat_following = self._follower.following
+        self._heartbeat.publish(
+            convert.to_heartbeat(
+                self._gate, self._beats, self._follower.following, self._follower.problem, self._now_ns()
+            )
+        )
 
-    def _hold(self, why: str) -> None:
-        if not self._stopped:
-            self._stops += 1
-            self.get_logger().warning(f"stopped by the driver: {why}", throttle_duration_sec=1.0)
-            self.robot.stop()
-            self._reference = np.array(self.robot.world.reference if self.params.robot_driver == "mujoco" else self._reference)  # type: ignore[attr-defined]
-        self._stopped, self._problem, self._newest = True, why, None
+    def _now_ns(self) -> int:
+        """Node time; in simulation this node makes it."""
+        return int(self.robot.time_ns) if self.simulated else now_ns(self)  # type: ignore[attr-defined]
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text, throttle_duration_sec=1.0)
 
     # What comes in ------------------------------------------------------------------------
 
-    def _on_command(self, message: JointStateMsg) -> None:
+    def _on_command(self, message: JointStateMsg, info: Mapping[str, Any]) -> None:
         self._command_rate.mark()
-        why, command = "", None
+        command, ticket, malformed = None, None, ""
         try:
+            ticket = convert.from_ticket(message)
             command = convert.from_command(message)
         except ValueError as error:
-            why = f"malformed hw/command: {error}"
-        if command is not None:
-            why = self._why_not(command)
+            malformed = f"malformed hw/command: {error}"
+        gid = info.get("publisher_gid")
+        received_ns = info.get("received_timestamp") or 0
+        arrival = Arrival(
+            ticket,
+            convert.from_time(message.header.stamp),
+            queued_ns=time.time_ns() - received_ns if received_ns else 0,
+            sequence=info.get("publication_sequence_number"),
+            gid=_hex(gid) if gid is not None else None,
+        )
+        was_following = self._follower.following
+        why = self._follower.offer(command, arrival, self._now_ns(), time.monotonic_ns(), malformed)
         if why:
-            self._refused += 1
-            self._hold(why)
-            self.get_logger().warning(f"refused: {why}", throttle_duration_sec=1.0)
-            return
-        self._newest, self._heard_ns = command, time.monotonic_ns()
+            self._warn(f"refused: {why}")
+            if was_following and not self._follower.following:
+                self._beat()
 
-    def _why_not(self, command: Command) -> str:
-        if command.names != self.spec.joint_names:
-            return f"hw/command names {list(command.names)}, expected {list(self.spec.joint_names)}"
-        if not (np.isfinite(command.position).all() and np.isfinite(command.velocity).all()):
-            return "hw/command is not finite"
-        distance = float(np.abs(command.position - self._reference).max())
-        if not self._picked_up:
-            if distance > _PICK_UP_RAD:
-                return f"the arm was placed; commands are {distance:.2f} rad away, reset the safety node"
-            self._picked_up = True
-        if distance > _JUMP_RAD:
-            return f"hw/command jumps by {distance:.2f} rad; reset the safety node"
-        return ""
+    def _on_deadline(self, _: object) -> None:
+        self._missed += 1
+
+    def _on_matched(self, _: object) -> None:
+        self._writers = -1
+        self._watch_writers()
+
+    def _watch_writers(self) -> None:
+        """Counting is cheap; who they are is asked while it changes or is not known yet."""
+        count = self.count_publishers("hw/command")
+        if count == self._writers:
+            return
+        infos = self.get_publishers_info_by_topic(self.resolve_topic_name("hw/command"))
+        found = [Writer(_hex(info.endpoint_gid), info.node_name, info.node_namespace) for info in infos]
+        known = self._gate.writers(found) is not Refusal.NOT_IDENTIFIED or not found
+        self._writers = len(found) if known else -1
+
+    def _on_driver_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        wrong = self._gate.reset()
+        response.success = wrong is Refusal.NONE
+        response.message = "open" if response.success else f"refused: hw/command is {wrong.value}"
+        return response
 
     def _on_safety_state(self, message: SafetyState) -> None:
         self._enabled = bool(message.enabled)
-
-    def _count_writers(self) -> None:
-        self._writers = self.count_publishers("hw/command")
 
     # Simulation only ----------------------------------------------------------------------
 
@@ -217,8 +248,7 @@ class DriverNode(Node):
         if not np.isfinite(q).all():
             return False, "joint positions are not finite"
         self._place(q)
-        self._reference = np.array(self.robot.world.reference)  # type: ignore[attr-defined]
-        self._newest, self._picked_up = None, False
+        self._follower.placed(self.robot.world.reference)  # type: ignore[attr-defined]
         return True, "placed; now safety/reset, then safety/enable"
 
     def _place(self, q: FloatArray) -> None:
@@ -246,15 +276,23 @@ class DriverNode(Node):
         before, ticks_before = self._speed_mark
         self._speed_mark = (now, ticks)
         self._speed = (ticks - ticks_before) * self._period_ns * 1e-9 / max(now - before, 1e-6)
-        level = ERROR if self._writers > 1 else WARN if self._stopped else OK
+        follower = self._follower
+        latched = self._gate.latched is not Refusal.NONE
+        level = ERROR if latched else OK if follower.following else WARN
         values = {
             "realtime factor": f"{self._speed:.2f}",
-            "stops by the driver": str(self._stops),
-            "refused commands": str(self._refused),
-            "writers of hw/command": str(self._writers),
+            "stops by the driver": str(follower.stops),
+            "refused commands": str(follower.refused),
+            "missed deadlines of hw/command": str(self._missed),
+            "writers of hw/command": str(self.count_publishers("hw/command")),
             "measured at [s]": f"{self.robot.read().stamp_ns * 1e-9:.2f}",
         }
-        return level, self._problem, values
+        return level, follower.problem, values
+
+
+def _hex(gid: Any) -> str:
+    """Identity of a publisher as text; rclpy gives bytes or a list, short or padded."""
+    return bytes(gid).hex().rstrip("0")
 
 
 def _make() -> DriverNode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +15,23 @@ from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
+from wm_interfaces.msg import Heartbeat
 
 from wm_bridge.core.images import digest
 from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajectory
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
+from wm_bridge.robots.gate import Ticket
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, raise_priority, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.safety.config import SafetyConfig
-from wm_bridge.safety.filter import SafetyFilter
+from wm_bridge.safety.filter import Answer, SafetyFilter
 
 _CALM_S = 0.5  # between two tries of auto_enable
+_IDLE_NS = 100_000_000  # the output moves and the driver does not follow: stop
+_REOPEN_NS = 200_000_000  # time the driver gets to hear of a reset
 _PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
 
 
@@ -62,6 +67,10 @@ class SafetyNode(Node):
             raise UserError(str(error), "correct config/safety.yaml or config/robots", 2) from error
         self._speed = self.params.realtime_factor if simulated else 1.0
         self._sequence = 0
+        self._session, self._counter, self._epoch = secrets.randbelow(1 << 53) + 1, 0, 0
+        self._driver: Heartbeat | None = None
+        self._reset_ns = -_REOPEN_NS
+        self._idle_ns: int | None = None  # since when the driver does not follow a moving output
         self._source_ns = 0
         self._last: Command | None = None
         self._measured: JointState | None = None
@@ -76,6 +85,7 @@ class SafetyNode(Node):
         self._verdict = publisher(self, "safety/verdict")
         self._state = publisher(self, "safety/state")
         subscribe(self, "joint_states", self._on_joints)
+        subscribe(self, "driver/heartbeat", self._on_heartbeat)
         subscribe(self, "camera/image_raw", self._on_image)
         subscribe(self, "wm/action", self._on_action)
         self.create_service(Trigger, "safety/stop", self._on_stop)
@@ -117,7 +127,10 @@ class SafetyNode(Node):
         if command is not None:
             self._last = command
             self._source_ns = command.source_stamp_ns
-            self._command.publish(convert.to_command(command))
+            self._counter += 1
+            reader = self._driver.session if self._driver is not None else 0
+            ticket = Ticket(self._session, reader, self._counter, self._epoch)
+            self._command.publish(convert.to_command(command, ticket))
         self._sequence += 1
         self._verdict.publish(
             convert.to_verdict(verdict, self.spec.joint_names, self._sequence, self._source_ns)
@@ -164,7 +177,7 @@ class SafetyNode(Node):
         if self._calm * self.config.dt < _CALM_S:
             return
         self._calm = 0
-        if self._filter.reset(now, steady).ok and self._filter.enable(True).ok:
+        if self._reset(now, steady).ok and self._filter.enable(True).ok:
             self.get_logger().info("enabled by auto_enable (simulation)")
 
     # What comes in ------------------------------------------------------------------------
@@ -179,6 +192,22 @@ class SafetyNode(Node):
             return  # counts as silence; the watchdog brakes
         if not self._filter.observe_state(state, now, steady) & ~Reason.STATE_JUMP:
             self._measured = state
+
+    def _on_heartbeat(self, message: Heartbeat) -> None:
+        """The driver's side: is it the same one, and does it do what it is told?"""
+        before, self._driver = self._driver, message
+        if before is not None and before.session != message.session:
+            self._filter.stop("the driver was started anew", Reason.STALE_STATE)
+        _, steady = self._now()
+        if message.latched and steady - self._reset_ns > _REOPEN_NS:
+            self._filter.stop(f"the driver refuses commands: {message.detail}", Reason.SECOND_WRITER)
+        moving = self._last is not None and bool(self._last.velocity.any())
+        if message.following or not moving:
+            self._idle_ns = None
+        elif self._idle_ns is None:
+            self._idle_ns = steady
+        elif steady - self._idle_ns > _IDLE_NS:
+            self._filter.stop(f"the driver holds the arm: {message.detail}", Reason.TRACKING_ERROR)
 
     def _on_image(self, message: Image) -> None:
         self._image_rate.mark()
@@ -239,9 +268,18 @@ class SafetyNode(Node):
             self._filter = SafetyFilter(self.spec, self.config)
             self._filter.observe_state(measured, now, steady)
             self._filter.tick(now, steady)
-        answer = self._filter.reset(now, steady)
+        answer = self._reset(now, steady)
         response.success, response.message = answer.ok, answer.message
         return response
+
+    def _reset(self, now: int, steady: int) -> Answer:
+        """Reset the filter and tell the driver by a new epoch; refused while others write."""
+        if self._writers > 1:
+            return Answer(False, f"reset refused: {self._writers} nodes write hw/command; stop the other one")
+        answer = self._filter.reset(now, steady)
+        if answer.ok:
+            self._epoch, self._reset_ns = self._epoch + 1, steady
+        return answer
 
     def _details(self) -> tuple[int, str, dict[str, str]]:
         status = self._filter.status()

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import numpy as np
 
-from wm_bridge.core.types import Command, JointState
+from wm_bridge.core.types import Command, FloatArray, JointState
 from wm_bridge.errors import UserError
 from wm_bridge.robots.spec import RobotSpec
 
@@ -20,7 +20,14 @@ class Robot(abc.ABC):
     """One robot behind one driver; a context manager that stops on the way out.
 
     ``spec`` is known before connecting. Vendor libraries are imported in ``connect``.
+
+    Attributes:
+        needs_torque_to_hold: gravity moves the arm when its motors are off, so ``stop`` and
+            ``disconnect`` leave them on and holding. False only for arms with brakes or gears
+            that hold by themselves.
     """
+
+    needs_torque_to_hold = True
 
     def __init__(self, spec: RobotSpec) -> None:
         self.spec = spec
@@ -42,7 +49,10 @@ class Robot(abc.ABC):
             self._connected = True
 
     def disconnect(self) -> None:
-        """Stop and release the robot; a second call does nothing."""
+        """Stop and release the robot; a second call does nothing.
+
+        An arm that needs torque to hold keeps it: it stands, and never falls.
+        """
         if self._connected:
             try:
                 self.stop()
@@ -85,10 +95,14 @@ class Robot(abc.ABC):
             )
         )
 
-    def stop(self) -> None:
-        """Make every joint hold where it is, at once."""
+    def stop(self) -> FloatArray:
+        """Make every joint hold where it is, at once and with torque.
+
+        Returns:
+            (J,) the references that are held from now on, rad.
+        """
         self._require_connection()
-        self._stop()
+        return self._stop()
 
     def __enter__(self) -> Robot:
         self.connect()
@@ -112,7 +126,7 @@ class Robot(abc.ABC):
 
     @abc.abstractmethod
     def _close(self) -> None:
-        """Release the device."""
+        """Release the device, with the motors on when ``needs_torque_to_hold``."""
 
     @abc.abstractmethod
     def _read(self) -> JointState:
@@ -123,5 +137,5 @@ class Robot(abc.ABC):
         """Send a checked command; return what the device took."""
 
     @abc.abstractmethod
-    def _stop(self) -> None:
-        """Hold the present pose."""
+    def _stop(self) -> FloatArray:
+        """Hold the present pose; return the held references."""

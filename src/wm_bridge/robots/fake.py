@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_bridge.core.types import Command, JointState
+from wm_bridge.core.types import Command, FloatArray, JointState
 from wm_bridge.robots.base import Robot
 from wm_bridge.robots.spec import RobotSpec
 
@@ -15,11 +15,11 @@ class FakeRobot(Robot):
     """Full ``Robot`` with no physics: ``dq = clip((reference - q) / lag, velocity limit)``.
 
     Time moves only in ``advance``. Effort is the distance to the reference times a stiffness,
-    within the effort limit.
+    within the effort limit. With the torque off every joint sinks at its velocity limit.
 
     Attributes:
         sent: every command that was taken, oldest first.
-        stops: how often ``stop`` was called.
+        stops: how often ``stop`` was called. torque: the motors are on.
     """
 
     def __init__(self, spec: RobotSpec, lag_s: float = 0.03) -> None:
@@ -33,6 +33,7 @@ class FakeRobot(Robot):
         self._reference = self._q.copy()
         self.sent: list[Command] = []
         self.stops = 0
+        self.torque = True
 
     @property
     def time_ns(self) -> int:
@@ -43,15 +44,16 @@ class FakeRobot(Robot):
         """Let time pass, in ticks of 1 ms."""
         limit = self.spec.velocity
         for _ in range(round(duration_s / _TICK_S)):
-            self._dq = np.clip((self._reference - self._q) / self._lag_s, -limit, limit)
+            self._dq = np.clip((self._reference - self._q) / self._lag_s, -limit, limit) if self.torque else -limit
             self._q = self._q + self._dq * _TICK_S
         self._time_ns += round(duration_s / _TICK_S) * round(_TICK_S * 1e9)
 
     def _open(self) -> None:
         self._reference = self._q.copy()
+        self.torque = True
 
     def _close(self) -> None:
-        pass
+        self.torque = self.needs_torque_to_hold
 
     def _read(self) -> JointState:
         effort = np.clip(50.0 * (self._reference - self._q), -self.spec.effort, self.spec.effort)
@@ -62,6 +64,7 @@ class FakeRobot(Robot):
         self.sent.append(command)
         return command
 
-    def _stop(self) -> None:
+    def _stop(self) -> FloatArray:
         self._reference = self._q.copy()
         self.stops += 1
+        return self._reference.copy()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_bridge.core.types import Command, JointState
+from wm_bridge.core.types import Command, FloatArray, JointState
 from wm_bridge.robots.base import Robot
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.sim.config import SceneConfig
@@ -104,9 +104,10 @@ class MujocoRobot(Robot):
         self._deliver()
         return command
 
-    def _stop(self) -> None:
+    def _stop(self) -> FloatArray:
         self._pending.clear()
         self.world.hold()
+        return np.array(self.world.reference)
 
     def _deliver(self) -> None:
         while self._pending and self._pending[0][0] <= self.world.time_ns:

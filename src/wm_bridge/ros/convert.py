@@ -1,8 +1,9 @@
 """Messages to values and back. Markers are in ``markers.py``; nothing else builds messages.
 
-The stamp of the camera frame behind a command travels in ``hw/command`` as
-``header.frame_id`` (decimal nanoseconds, empty when there is none): JointState has no
-other free field, and a joint command has no frame.
+``hw/command`` is a JointState, which every tool can read; what it has no field for travels in
+``header.frame_id``, since a joint command has no frame: ``source:writer:reader:counter:epoch``,
+decimal numbers. ``source`` is the stamp of the camera frame behind the command in nanoseconds
+(0 = none), the others are the ``Ticket`` that the driver's gate asks for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from transforms3d.quaternions import mat2quat
-from wm_interfaces.msg import PlanReport, SafetyState, SafetyVerdict
+from wm_interfaces.msg import Heartbeat, PlanReport, SafetyState, SafetyVerdict
 
 from wm_bridge.cameras.base import CameraInfo
 from wm_bridge.core.images import decode
@@ -36,6 +37,7 @@ from wm_bridge.core.types import (
     Verdict,
     frozen_array,
 )
+from wm_bridge.robots.gate import CommandGate, Refusal, Ticket
 
 S = 1_000_000_000
 MS = 1e-6  # ns to ms
@@ -145,8 +147,8 @@ def from_joint_state(message: JointStateMsg) -> JointState:
     return JointState(names, position, velocity, effort, from_time(message.header.stamp))
 
 
-def to_command(command: Command) -> JointStateMsg:
-    """Command to ``hw/command``; see the module for where the source stamp goes."""
+def to_command(command: Command, ticket: Ticket | None = None) -> JointStateMsg:
+    """Command to ``hw/command``; see the module for where source stamp and ticket go."""
     message = JointStateMsg(
         name=list(command.names),
         position=_doubles(command.position),
@@ -154,7 +156,9 @@ def to_command(command: Command) -> JointStateMsg:
         effort=_doubles(np.zeros(len(command.names))),
     )
     message.header.stamp = to_time(command.stamp_ns)
-    message.header.frame_id = str(command.source_stamp_ns) if command.source_stamp_ns else ""
+    message.header.frame_id = str(command.source_stamp_ns)
+    if ticket is not None:
+        message.header.frame_id += f":{ticket.writer}:{ticket.reader}:{ticket.counter}:{ticket.epoch}"
     return message
 
 
@@ -162,18 +166,62 @@ def from_command(message: JointStateMsg) -> Command:
     """``hw/command`` to a Command.
 
     Raises:
-        ValueError: arrays of different lengths, or a source stamp that is no number.
+        ValueError: arrays of different lengths, or an unreadable ``header.frame_id``.
     """
-    source = message.header.frame_id
-    if source and not source.isdecimal():
-        raise ValueError(f"hw/command header.frame_id must be nanoseconds or empty, got '{source}'")
     return Command(
         tuple(message.name),
         np.asarray(message.position, dtype=float),
         np.asarray(message.velocity, dtype=float),
         from_time(message.header.stamp),
-        int(source or 0),
+        _numbers(message)[0],
     )
+
+
+def source_stamp(message: JointStateMsg) -> int:
+    """Stamp of the camera frame behind a ``hw/command``, nanoseconds; 0 when there is none.
+
+    Raises:
+        ValueError: an unreadable ``header.frame_id``.
+    """
+    return _numbers(message)[0]
+
+
+def from_ticket(message: JointStateMsg) -> Ticket | None:
+    """Ticket of a ``hw/command``; None when it carries none.
+
+    Raises:
+        ValueError: an unreadable ``header.frame_id``.
+    """
+    numbers = _numbers(message)
+    return Ticket(*numbers[1:]) if len(numbers) == 5 else None
+
+
+def _numbers(message: JointStateMsg) -> tuple[int, ...]:
+    parts = (message.header.frame_id or "0").split(":")
+    if len(parts) not in (1, 5) or not all(part.isdecimal() and len(part) <= 20 for part in parts):
+        raise ValueError(
+            "hw/command header.frame_id must be source:writer:reader:counter:epoch in decimal numbers, "
+            f"got '{message.header.frame_id}'"
+        )
+    return tuple(int(part) for part in parts)
+
+
+def to_heartbeat(
+    gate: CommandGate, counter: int, following: bool, detail: str, stamp_ns: int
+) -> Heartbeat:
+    """Sign of life of the driver; see Heartbeat.msg."""
+    last = gate.last
+    message = Heartbeat(
+        session=gate.session,
+        counter=counter,
+        writer=last.writer if last is not None else 0,
+        heard=last.counter if last is not None else 0,
+        following=following,
+        latched=gate.latched is not Refusal.NONE,
+        detail=detail,
+    )
+    message.header.stamp = to_time(stamp_ns)
+    return message
 
 
 def to_trajectory(plan: Trajectory) -> JointTrajectory:

@@ -87,9 +87,16 @@ def publisher(node: Node, name: str) -> Publisher:
     )
 
 
-def subscribe(node: Node, name: str, callback: Callable[[Any], None]) -> Any:
-    """Create a subscription with the type and QoS of the table; see ``publisher``."""
-    quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
+def subscribe(
+    node: Node, name: str, callback: Callable[..., None], events: SubscriptionEventCallbacks | None = None
+) -> Any:
+    """Create a subscription with the type and QoS of the table; see ``publisher``.
+
+    Args:
+        callback: takes the message, or the message and what the middleware says about it.
+        events: QoS events to be told about; none by default.
+    """
+    quiet = events or SubscriptionEventCallbacks(use_default_callbacks=False)
     return node.create_subscription(
         qos.message_type(name), name, callback, qos.profile(name), event_callbacks=quiet
     )

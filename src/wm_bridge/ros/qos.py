@@ -53,6 +53,7 @@ TOPICS = (
     Topic("wm/goal_hand", "geometry_msgs/msg/PointStamped", "planner", latched=True),
     Topic("wm/plan", "visualization_msgs/msg/MarkerArray", "viz"),
     Topic("hw/command", "sensor_msgs/msg/JointState", "safety", deadline_ms=50),
+    Topic("driver/heartbeat", "wm_interfaces/msg/Heartbeat", "driver", recorded=False),
     Topic("safety/verdict", "wm_interfaces/msg/SafetyVerdict", "safety", latched=True),
     Topic("safety/state", "wm_interfaces/msg/SafetyState", "safety", latched=True),
     Topic("safety/markers", "visualization_msgs/msg/MarkerArray", "viz", latched=True),

@@ -1,0 +1,215 @@
+"""The driver process with the fake arm: whom it follows, and how soon it stops by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import rclpy
+from conftest import wait_until
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from ros_probe import use_fast_dds_profile
+from std_srvs.srv import Trigger
+from wm_interfaces.msg import Heartbeat
+
+from wm_bridge.core.types import Command
+from wm_bridge.robots import spec as robot_spec
+from wm_bridge.robots.gate import Ticket
+from wm_bridge.ros import convert, qos
+
+SESSION = 4711
+
+
+class FakeSafety:
+    """Stands where the safety node would: writes hw/command at 100 Hz with good tickets.
+
+    Attributes:
+        beats: (arrival on the steady clock, message) of driver/heartbeat.
+        speed: rad/s of every joint. silent: writes nothing. epoch, frozen: of the ticket.
+    """
+
+    def __init__(self, domain: int, name: str = "safety") -> None:
+        self.spec = robot_spec.load("nico")
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node(name, context=self.context)
+        self.beats: list[tuple[float, Heartbeat]] = []
+        self.joints: dict[str, np.ndarray] = {}
+        self.clock_ns = 0
+        self.q: np.ndarray | None = None
+        self.speed, self.silent, self.epoch, self.counter, self.frozen = 0.0, False, 0, 0, False
+        self.sent: list = []
+        self.sent_at = 0.0
+        self.node.create_subscription(Heartbeat, "driver/heartbeat", self._on_beat, qos.monitor_profile("driver/heartbeat"))
+        self.node.create_subscription(qos.message_type("joint_states"), "joint_states", self._on_joints, qos.monitor_profile("joint_states"))
+        self.command = self.node.create_publisher(qos.message_type("hw/command"), "hw/command", qos.profile("hw/command"))
+        self.node.create_timer(0.01, self._tick)
+        self.strays: list[Node] = []
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self._closing = False
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _on_beat(self, message: Heartbeat) -> None:
+        self.beats.append((time.monotonic(), message))
+
+    def _on_joints(self, message) -> None:
+        self.clock_ns = convert.from_time(message.header.stamp)
+        self.position = np.array(message.position)
+        if self.q is None:
+            self.q = self.position.copy()
+
+    def _tick(self) -> None:
+        if self.q is None or self.silent or not self.beats:
+            return
+        self.q = self.q + self.speed * 0.01
+        self.counter += not self.frozen
+        self.publish(self.ticket())
+
+    def ticket(self) -> Ticket:
+        return Ticket(SESSION, self.beats[-1][1].session, self.counter, self.epoch)
+
+    def publish(self, ticket: Ticket | None, offset: float = 0.0) -> None:
+        command = Command(self.spec.joint_names, self.q + offset, np.full_like(self.q, self.speed), self.clock_ns)
+        self.sent.append(convert.to_command(command, ticket))
+        self.command.publish(self.sent[-1])
+        self.sent_at = time.monotonic()
+
+    @property
+    def beat(self) -> Heartbeat:
+        return self.beats[-1][1]
+
+    def follow(self) -> None:
+        """Reset the driver's latch as safety/reset would, move, and wait until it follows."""
+        self.epoch += 1
+        self.q = self.position.copy()
+        self.silent, self.frozen, self.speed = False, False, 0.1
+        wait_until(lambda: self.beat.following and self.beat.writer == SESSION, 15.0, "the driver follows")
+
+    def stray_writer(self, name: str) -> Publisher:
+        """A publisher of hw/command in another node, once the driver reads it."""
+        self.strays.append(rclpy.create_node(name, context=self.context))
+        writer = self.strays[-1].create_publisher(qos.message_type("hw/command"), "hw/command", qos.profile("hw/command"))
+        wait_until(lambda: writer.get_subscription_count() > 0, 15.0, "matched")
+        return writer
+
+    def call(self, name: str) -> Trigger.Response:
+        client = self.node.create_client(Trigger, name)
+        wait_until(client.service_is_ready, 15.0, name)
+        future = client.call_async(Trigger.Request())
+        wait_until(future.done, 15.0, name)
+        return future.result()
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join(5.0)
+        for node in (*self.strays, self.node):
+            node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+@pytest.fixture
+def safety(ros_env: dict[str, str]) -> Iterator[FakeSafety]:
+    """The driver's process and its writer."""
+    use_fast_dds_profile(ros_env)
+    command = [sys.executable, "-m", "wm_bridge.nodes.driver", "--ros-args", "-p", "robot_driver:=fake"]
+    driver = subprocess.Popen(command, env=ros_env)
+    found = FakeSafety(int(ros_env["ROS_DOMAIN_ID"]))
+    try:
+        wait_until(lambda: found.beats and found.q is not None, 30.0, "the driver's heartbeat")
+        yield found
+    finally:
+        driver.kill()
+        driver.wait()
+        found.close()
+
+
+def held(safety: FakeSafety) -> bool:
+    return not safety.beat.following
+
+
+def test_silence_and_a_frozen_counter_stop_the_arm_within_100_ms(safety: FakeSafety) -> None:
+    for silence in (True, False):
+        safety.follow()
+        counter = safety.beat.counter
+        safety.silent, safety.frozen = silence, not silence
+        since = safety.sent_at
+        wait_until(lambda: held(safety), 15.0, "the driver stops")
+        at, message = next(beat for beat in safety.beats if beat[1].counter > counter and not beat[1].following)
+        assert at - since <= 0.3, "80 ms by its own clock; the rest is this test's and the machine's"
+        assert message.latched is not silence, "the same counter again is a replay"
+    assert [m.counter for _, m in safety.beats] == list(range(safety.beats[0][1].counter, safety.beat.counter + 1))
+
+
+def test_a_second_publisher_is_seen_within_300_ms_and_latched_until_a_reset(safety: FakeSafety) -> None:
+    safety.follow()
+    begin = time.monotonic()
+    other = safety.node.create_publisher(qos.message_type("hw/command"), "hw/command", qos.profile("hw/command"))
+    wait_until(lambda: safety.beat.latched, 15.0, "latched")
+    seen = next(at for at, message in safety.beats if message.latched)
+    assert seen - begin <= 0.3 and "more than one" in safety.beat.detail
+    assert not safety.call("driver/reset").success, "the cause still acts"
+    safety.epoch += 1
+    safety.node.destroy_publisher(other)
+    wait_until(lambda: safety.call("driver/reset").success, 15.0, "reset")
+    safety.follow()
+
+
+@pytest.mark.parametrize("kind", ["no ticket", "own counter", "replay"])
+def test_one_message_of_another_writer_moves_nothing_and_latches(safety: FakeSafety, kind: str) -> None:
+    """All from another node, at once with its appearance, so that discovery has no time to help."""
+    safety.follow()
+    safety.speed = 0.0
+    writer = safety.stray_writer("safety")  # even with the right name
+    if kind == "replay":
+        message = safety.sent[-3]
+    else:
+        ticket = None if kind == "no ticket" else Ticket(SESSION, safety.beat.session, safety.counter + 5, safety.epoch)
+        q = safety.q + 0.15
+        message = convert.to_command(Command(safety.spec.joint_names, q, np.zeros_like(q), safety.clock_ns), ticket)
+    before = safety.position.copy()
+    writer.publish(message)
+    wait_until(lambda: safety.beat.latched, 15.0, "latched")
+    assert np.abs(safety.position - before).max() < 0.03
+
+
+def test_a_sole_foreign_writer_is_never_followed(safety: FakeSafety) -> None:
+    safety.follow()
+    ticket = safety.ticket()
+    safety.silent = True
+    safety.node.destroy_publisher(safety.command)
+    writer = safety.stray_writer("planner")
+    wait_until(lambda: held(safety), 15.0, "held")
+    resting = safety.position.copy()
+    for number in range(1, 40):
+        forged = Ticket(ticket.writer, ticket.reader, ticket.counter + number, ticket.epoch + 1)
+        q = resting + 0.05
+        writer.publish(convert.to_command(Command(safety.spec.joint_names, q, np.zeros_like(q), safety.clock_ns), forged))
+        beat = safety.beat.counter
+        wait_until(lambda beat=beat: safety.beat.counter > beat, 10.0, "the next heartbeat")
+    assert np.abs(safety.position - resting).max() < 0.01
+    assert safety.beat.latched and "expected node" in safety.beat.detail
+
+
+def test_a_ticket_travels_with_the_command() -> None:
+    q = np.zeros(2)
+    for ticket in (None, Ticket(1, 2**53, 3, 4)):
+        message = convert.to_command(Command(("a", "b"), q, q, 5, 6), ticket)
+        assert convert.from_ticket(message) == ticket and convert.source_stamp(message) == 6
+    for wrong in ("base_link", "1:2", "1:2:3:4:-5", "1:2:3:4:5:6", "²"):
+        message.header.frame_id = wrong
+        with pytest.raises(ValueError, match="frame_id"):
+            convert.from_ticket(message)
