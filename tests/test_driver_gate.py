@@ -237,6 +237,9 @@ def test_a_bad_or_far_command_holds_at_once(follower: Follower, bad: float) -> N
     q = q.copy()
     q[3] = bad
     assert send(follower, 21, q) and not follower.following
+    q = follower.reference
+    speed = Command(follower.robot.spec.joint_names, q, np.full_like(q, np.nan), 300 * MS)
+    assert "finite" in follower.offer(speed, arrival(30), 300 * MS, 300 * MS)
     assert np.isfinite(follower.robot.sent[-1].position).all()
 
 

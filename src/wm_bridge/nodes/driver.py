@@ -25,9 +25,9 @@ from wm_bridge.robots.base import Robot, RobotError
 from wm_bridge.robots.fake import FakeRobot
 from wm_bridge.robots.follower import Follower
 from wm_bridge.robots.gate import Arrival, CommandGate, Refusal, Writer
-from wm_bridge.ros import convert
+from wm_bridge.ros import convert, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, raise_priority, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
 
@@ -69,7 +69,6 @@ class DriverNode(Node):
 
     def __init__(self) -> None:
         super().__init__("driver")
-        raise_priority(self)
         self.params = declare(self, DriverParams)
         try:
             self.spec = robot_spec.load(self.params.robot)
@@ -127,6 +126,8 @@ class DriverNode(Node):
         self._writers = -1
         self.create_timer(_WRITERS_S, self._watch_writers, clock=STEADY)
         self.create_timer(self._period_ns * 1e-9 / scale, self._tick, clock=STEADY)
+        self._lacking = realtime.enter()
+        realtime.freeze_garbage()
 
     def stop(self) -> None:
         """Stop the arm and release the robot."""
@@ -278,7 +279,7 @@ class DriverNode(Node):
         self._speed = (ticks - ticks_before) * self._period_ns * 1e-9 / max(now - before, 1e-6)
         follower = self._follower
         latched = self._gate.latched is not Refusal.NONE
-        level = ERROR if latched else OK if follower.following else WARN
+        level = ERROR if latched else OK if follower.following and not self._lacking else WARN
         values = {
             "realtime factor": f"{self._speed:.2f}",
             "stops by the driver": str(follower.stops),
@@ -287,7 +288,7 @@ class DriverNode(Node):
             "writers of hw/command": str(self.count_publishers("hw/command")),
             "measured at [s]": f"{self.robot.read().stamp_ns * 1e-9:.2f}",
         }
-        return level, follower.problem, values
+        return level, "; ".join(filter(None, [follower.problem, *self._lacking])), values
 
 
 def _hex(gid: Any) -> str:

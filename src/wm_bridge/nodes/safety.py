@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import secrets
 import time
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajec
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.gate import Ticket
-from wm_bridge.ros import convert
+from wm_bridge.ros import convert, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
-from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, raise_priority, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import Answer, SafetyFilter
@@ -52,7 +51,6 @@ class SafetyNode(Node):
 
     def __init__(self) -> None:
         super().__init__("safety")
-        raise_priority(self)
         self.params = declare(self, SafetyParams)
         simulated = bool(self.get_parameter("use_sim_time").value)
         if self.params.auto_enable and not simulated:
@@ -98,9 +96,10 @@ class SafetyNode(Node):
         self._tick_rate = self.diagnostics.rate("ticks", 0.8 * self._speed / self.config.dt)
         self._tick_ns = round(self.config.period_ms * 1e6 / self._speed)
         self.create_timer(self._tick_ns * 1e-9, self._tick, clock=STEADY)
+        self.create_timer(0.05, self._show, clock=STEADY)
         self.create_timer(0.1, self._count_writers, clock=STEADY)
-        gc.collect()
-        gc.freeze()  # what lives now lives for ever: no long collections during ticks
+        self._lacking = realtime.enter()
+        realtime.freeze_garbage()
 
     def stop(self) -> None:
         """Say a last time: stand still. Called while publishing is still possible."""
@@ -110,6 +109,7 @@ class SafetyNode(Node):
             if self._last is None or not self._last.velocity.any():
                 break
             time.sleep(self._tick_ns * 1e-9)
+        self._show()
         for last_word in (self._command, self._verdict, self._state):
             last_word.wait_for_all_acked(Duration(seconds=0.5))
 
@@ -139,12 +139,11 @@ class SafetyNode(Node):
         begin = time.monotonic_ns()
         self._late += begin - self._tick_at > 2 * self._tick_ns and self._tick_at > 0
         self._tick_at = begin
-        self._show(now)
         if self._auto and command is not None:
             self._auto_enable(now, steady)
 
-    def _show(self, now: int) -> None:
-        """``safety/state`` on change and once a second."""
+    def _show(self) -> None:
+        """``safety/state`` and a line in the log on change; outside of the tick, which does neither."""
         status = self._filter.status()
         key = (status.mode, status.reasons, status.enabled, status.latched)
         if key == self._shown and time.monotonic() - self._shown_at < 1.0:
@@ -163,7 +162,7 @@ class SafetyNode(Node):
                 status.interventions,
                 status.refused,
                 status.detail,
-                now,
+                now_ns(self),
             )
         )
 
@@ -283,7 +282,7 @@ class SafetyNode(Node):
 
     def _details(self) -> tuple[int, str, dict[str, str]]:
         status = self._filter.status()
-        level = ERROR if status.latched else WARN if status.mode >= SafetyMode.HOLD else OK
+        level = ERROR if status.latched else WARN if status.mode >= SafetyMode.HOLD or self._lacking else OK
         values = {
             "mode": status.mode.name,
             "enabled": str(status.enabled),
@@ -292,7 +291,7 @@ class SafetyNode(Node):
             "late ticks": str(self._late),
             "writers of hw/command": str(self._writers),
         }
-        return level, f"{status.mode.name} {status.detail}".strip(), values
+        return level, "; ".join([f"{status.mode.name} {status.detail}".strip(), *self._lacking]), values
 
 
 def main(argv: list[str] | None = None) -> int:
