@@ -13,7 +13,7 @@ from wm_bridge.safety import filter as filter_module
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.limits import MotionLimits
-from wm_bridge.safety.postcheck import check_output
+from wm_bridge.safety.postcheck import check_motion
 
 MS = 1_000_000
 T = 10 * MS  # one tick
@@ -24,6 +24,7 @@ SPEC = SimpleNamespace(
     upper=np.array([1.0, 0.0, 0.5]),
     velocity=np.ones(3),
     acceleration=np.full(3, 5.0),
+    jerk=np.full(3, 100.0),
 )
 HOME = np.array([0.2, -1.0, 0.1])
 CONFIG = SafetyConfig.load()
@@ -102,17 +103,26 @@ class Rig:
         q = np.array(self.outputs)
         v = np.diff(q, axis=0) / 0.01
         a = np.diff(np.concatenate([np.zeros((1, 3)), v]), axis=0) / 0.01
+        jerk = np.diff(np.concatenate([np.zeros((1, 3)), a]), axis=0) / 0.01
         assert (q >= LIMITS.lower - 1e-9).all() and (q <= LIMITS.upper + 1e-9).all()
         assert (np.abs(v) <= 1.0 + 1e-9).all()
         assert (np.abs(a) <= 5.0 + 1e-9).all()
+        assert (np.abs(jerk) <= 100.0 * (1 + 1e-6)).all()
+
+    def acceleration(self):
+        q = np.array(self.outputs[-3:])
+        return np.diff(q, n=2, axis=0)[0] / 1e-4
 
     def stops(self, mode, reason):
         """Brakes from the next tick on, is in ``mode`` for ``reason``, and comes to rest."""
-        before = self.speed()
+        before, direction = self.acceleration(), np.sign(self.outputs[-1] - self.outputs[-2])
         verdict = self.tick_only()
         assert verdict.mode is mode and verdict.reasons & reason, verdict
-        assert self.speed() <= max(before - 0.05, 0.0) + 1e-9
-        self.run(25)
+        # the hardest allowed stop: all of the jerk, from the first tick on
+        moving = direction != 0
+        change = (self.acceleration() - before) * direction
+        np.testing.assert_allclose(change[moving], -1.0, atol=1e-6)
+        self.run(30)
         assert self.speed() == 0.0
         self.check_limits()
 
@@ -121,7 +131,7 @@ class Rig:
 def moving():
     rig = Rig()
     verdict = rig.drive(60)
-    assert verdict.mode is SafetyMode.NORMAL and rig.speed() == pytest.approx(0.3, abs=1e-6)
+    assert verdict.mode is SafetyMode.NORMAL and rig.speed() == pytest.approx(0.3, abs=0.01)
     return rig
 
 
@@ -326,12 +336,12 @@ def test_plans_well_inside_the_limits_are_never_limited():
     assert limited_share(swing(0.4, 2.0), jitter_ms=3) == 0.0
 
 
-def test_plans_at_the_reference_speed_and_acceleration_are_hardly_ever_limited():
-    assert limited_share(swing(1.0, 5.0)) <= 0.02
+def test_plans_at_the_speed_and_acceleration_of_the_joints_are_not_limited():
+    assert limited_share(swing(1.0, 5.0)) == 0.0
 
 
 def test_a_little_planner_noise_is_no_intervention():
-    assert limited_share(swing(0.4, 1.0), noise=0.03) <= 0.02
+    assert limited_share(swing(0.4, 1.0), noise=0.03) == 0.0
 
 
 def test_changes_too_small_to_matter_are_made_but_not_counted():
@@ -347,7 +357,7 @@ def test_changes_too_small_to_matter_are_made_but_not_counted():
 
 def test_a_new_plan_after_limiting_starts_from_the_real_output():
     rig = Rig()
-    far = rig.plan(start=HOME - [0.5, 0, 0], speed=-0.9)
+    far = rig.plan(start=HOME - [0.8, 0, 0], speed=-0.9)
     rig.filter.submit(far, rig.now, rig.now)
     rig.run(20)
     lagging = rig.verdicts[-1]
@@ -532,7 +542,7 @@ def test_an_exception_in_the_tick_runs_the_certified_brake_and_latches(moving, m
     def broken(*args):
         raise RuntimeError("solver lost")
 
-    monkeypatch.setattr(filter_module, "project", broken)
+    monkeypatch.setattr(filter_module, "approach", broken)
     moving.now += T
     moving.filter.observe_state(moving.state(), moving.now, moving.now)
     moving.stops(SafetyMode.LATCHED, Reason.INTERNAL)
@@ -541,7 +551,8 @@ def test_an_exception_in_the_tick_runs_the_certified_brake_and_latches(moving, m
 
 @pytest.mark.parametrize("value", [np.nan, 5.0, -0.02, 1e300])
 def test_the_post_check_catches_whatever_a_broken_box_returns(moving, monkeypatch, value):
-    monkeypatch.setattr(filter_module, "project", lambda wish, q, v, limits, dt: q + value)
+    for name in ("approach", "project"):
+        monkeypatch.setattr(filter_module, name, lambda wish, *others: wish + value)
     moving.now += T
     moving.filter.observe_state(moving.state(), moving.now, moving.now)
     moving.stops(SafetyMode.LATCHED, Reason.INTERNAL)
@@ -601,14 +612,14 @@ def fuzz(seed, ticks):
 def test_fuzzed_events_never_break_a_limit_between_outputs(seed):
     rig = fuzz(seed, 2500)
     q = np.array(rig.outputs)
-    restarts = 0
-    for k in range(2, len(q)):
-        if check_output(q[k], q[k - 1], q[k - 2], LIMITS, 0.01):
-            # only a restart after a protective stop begins anew, at the measured position
-            assert np.abs(q[k] - q[k - 1]).max() > CONFIG.tracking_error_rad or restarts, k
-            restarts = 2 if not restarts else restarts - 1
-        else:
-            restarts = 0
+    begins = [0]  # a restart after a protective stop begins anew, at the measured position
+    for k in range(1, len(q)):
+        if np.abs(q[k] - q[k - 1]).max() > 0.011:
+            assert np.abs(q[k] - q[k - 1]).max() > CONFIG.tracking_error_rad
+            begins.append(k)
+    for begin, end in zip(begins, [*begins[1:], len(q)], strict=True):
+        part = np.concatenate([np.repeat(q[begin : begin + 1], 3, axis=0), q[begin:end]])
+        assert not check_motion(part[:3], part[3], part[4:] if len(part) > 4 else part[3:], LIMITS, 0.01)
     assert {v.mode for v in rig.verdicts} == set(SafetyMode)
 
 

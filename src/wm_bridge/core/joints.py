@@ -34,6 +34,10 @@ class JointTable(Protocol):
     def acceleration(self) -> FloatArray:
         """(J,) largest acceleration, rad/s^2."""
 
+    @property
+    def jerk(self) -> FloatArray:
+        """(J,) largest jerk, rad/s^3."""
+
 
 def find_joints(names: Sequence[str], table_names: Sequence[str]) -> NDArray[np.intp]:
     """Index of each of ``names`` in ``table_names``.

@@ -25,6 +25,7 @@ class SafetyConfig:
     position_margin_rad: float
     velocity_scale: float
     acceleration_scale: float
+    jerk_scale: float
     intervention_rad: float
     start_tolerance_rad: float
     start_speed_rad_s: float
@@ -47,7 +48,7 @@ class SafetyConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), str(field.type))
-        for name in ("velocity_scale", "acceleration_scale"):
+        for name in ("velocity_scale", "acceleration_scale", "jerk_scale"):
             if getattr(self, name) > 1.0:
                 raise ValueError(f"safety: {name} is {getattr(self, name)}; it may only lower limits (<= 1)")
         for short, long in (

@@ -19,14 +19,16 @@ from wm_bridge.core.types import (
     Verdict,
 )
 from wm_bridge.safety.answers import Answer, FilterStatus
+from wm_bridge.safety.box import Motion, approach, project
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.inputs import Inputs
 from wm_bridge.safety.ladder import Ladder
-from wm_bridge.safety.limits import MotionLimits, approach, project
-from wm_bridge.safety.outputs import Outputs
-from wm_bridge.safety.postcheck import check_output
+from wm_bridge.safety.limits import MotionLimits, Shares
+from wm_bridge.safety.outputs import Outputs, Step
 from wm_bridge.safety.start import describe_outside
+
+_CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
 __all__ = ["Answer", "FilterStatus", "SafetyFilter"]
 
@@ -77,16 +79,18 @@ class SafetyFilter:
         self._clock = clock
         self._names = tuple(spec.joint_names)
         self._limits = MotionLimits.from_spec(
-            spec, config.position_margin_rad, config.velocity_scale, config.acceleration_scale
+            spec,
+            config.position_margin_rad,
+            Shares(config.velocity_scale, config.acceleration_scale, config.jerk_scale),
         )
         if self._limits.lower.shape != (len(self._names),):
             raise ValueError(f"{len(self._names)} joints but limits {self._limits.lower.shape}")
         self._dt = config.dt
         self._inputs = Inputs(self._names, self._limits.velocity, config)
         self._ladder = Ladder()
-        self._follower = Follower(spec, self._dt)
+        self._chase = self._limits.scaled(_CHASE)
+        self._follower = Follower(spec, self._limits, self._dt)
         self._outputs = Outputs(self._limits, self._dt)
-        self._last_request = self._outputs.q
         self._limiting = Reason.NONE
         self._ticks = 0
         self._interventions = 0
@@ -120,8 +124,9 @@ class SafetyFilter:
             if cause:
                 return Answer(False, f"reset refused: {cause}")
             assert self._inputs.measured is not None
-            measured = self._inputs.measured.position
-            if not np.abs(measured - self._outputs.q).max() <= self._config.tracking_error_rad:
+            measured = self._inputs.measured
+            error = np.abs(measured.position - self._outputs.motion.q).max()
+            if not error <= self._config.tracking_error_rad:
                 self._start_at(measured)
         except Exception as error:  # noqa: BLE001  a fault must not reach the caller
             self._latch(Reason.INTERNAL, f"internal error in reset: {error!r}")
@@ -172,7 +177,8 @@ class SafetyFilter:
         begin = self._clock()
         self._ticks += 1
         try:
-            command, requested = self._tick(now_ns, steady_ns)
+            with np.errstate(all="ignore"):  # an absurd number fails the post-check, quietly
+                command, requested = self._tick(now_ns, steady_ns)
         except Exception as error:  # noqa: BLE001  the last resort of the whole robot
             self._fault(f"tick: {error!r}")
             command, requested = self._emergency(now_ns)
@@ -180,7 +186,7 @@ class SafetyFilter:
             mode=self._ladder.mode,
             reasons=self._ladder.reasons,
             requested=requested,
-            output=self._outputs.q,
+            output=self._outputs.motion.q,
             margin=self._outputs.margin,
             stamp_ns=now_ns,
             duration_ns=self._clock() - begin,
@@ -214,27 +220,35 @@ class SafetyFilter:
         if not outputs.started:
             ladder = self._ladder
             ladder.set(SafetyMode.LATCHED, ladder.latched, ladder.latch_detail)
-            return None, outputs.q
+            return None, outputs.motion.q
         self._choose_mode(steady_ns)
         self._follower.advance(now_ns)
-        source = 0
-        if self._follower.active:
-            sample = self._follower.sample()
-            requested, source = sample.position, sample.source_stamp_ns
-            wish = approach(requested, self._last_request, outputs.q, self._limits, self._dt)
-            output = project(wish, outputs.q, outputs.v, self._limits, self._dt)
-            self._last_request = requested
-            self._judge(requested, output)
-        else:
-            output = outputs.brake
-            requested = outputs.q  # nothing was asked for
+        if not self._follower.active:
             self._limiting = Reason.NONE
-        wrong = check_output(output, outputs.q, outputs.q_before, self._limits, self._dt)
+            step, source = outputs.brake_step, 0
+            requested = outputs.motion.q  # nothing was asked for
+            wrong = outputs.check(step)
+        else:
+            last, now = self._follower.sample()
+            requested, source = now.q, self._follower.source_stamp_ns
+            wish = approach(requested, last, outputs.motion, self._chase, self._dt)
+            step, wrong = self._nearest_step(wish)
+            self._judge(now, step.motion.q)
         if wrong:
             self._fault(f"post-check: {wrong.name} on the output")
             self._ladder.reasons |= wrong
             return self._emergency(now_ns)
-        return self._commit(output, now_ns, source), requested
+        return self._commit(step, now_ns, source), requested
+
+    def _nearest_step(self, wish: FloatArray) -> tuple[Step, Reason]:
+        """The step nearest to ``wish`` (J,) rad, and what is still wrong with it."""
+        outputs = self._outputs
+        step = outputs.step_to(wish)
+        wrong = outputs.check(step)
+        if wrong:
+            step = outputs.step_to(project(wish, outputs.motion, self._limits, self._dt))
+            wrong = outputs.check(step)
+        return step, wrong
 
     def _watch(self, now_ns: int, steady_ns: int) -> None:
         """Watchdogs and clocks; may brake or latch."""
@@ -244,13 +258,13 @@ class SafetyFilter:
             self._brake(Reason.CLOCK_JUMP, "node time jumped")
         if not self._outputs.started:
             if inputs.measured is not None:
-                self._start_at(inputs.measured.position)
+                self._start_at(inputs.measured)
         elif inputs.state_silent(steady_ns, config.state_latch_ms):
             self._latch(Reason.STALE_STATE, f"no joint state for {config.state_latch_ms:.0f} ms")
         elif inputs.state_silent(steady_ns, config.state_timeout_ms):
             self._brake(Reason.STALE_STATE, f"no joint state for {config.state_timeout_ms:.0f} ms")
         elif inputs.measured is not None:
-            error = float(np.abs(self._outputs.q - inputs.measured.position).max())
+            error = float(np.abs(self._outputs.motion.q - inputs.measured.position).max())
             if inputs.tracking.lost(error, steady_ns) and not self._ladder.latched:
                 self._latch(Reason.TRACKING_ERROR, f"arm is {error:.2f} rad from its command")
 
@@ -265,7 +279,7 @@ class SafetyFilter:
             ladder.set(SafetyMode.HOLD, camera, "camera dead or frozen: planner not trusted")
             return
         if follower.active and self._inputs.command_silent(steady_ns):
-            left = np.abs(follower.end_position - self._outputs.q).max()
+            left = np.abs(follower.end_position - self._outputs.motion.q).max()
             follower.lapsed = bool(not self._outputs.at_rest or left > self._config.intervention_rad)
             self._drop_plan()
         if not follower.active:
@@ -275,38 +289,42 @@ class SafetyFilter:
             return
         ladder.set(SafetyMode.NORMAL, Reason.NONE, "")
 
-    def _judge(self, requested: FloatArray, output: FloatArray) -> None:
+    def _judge(self, requested: Motion, output: FloatArray) -> None:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""
-        change = float(np.abs(requested - output).max())
+        change = float(np.abs(requested.q - output).max())
         threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
         if change <= threshold:
             self._limiting = Reason.NONE
             return
-        limits, dt, outputs = self._limits, self._dt, self._outputs
-        v = (requested - outputs.q) / dt
+        limits, last = self._limits, self._outputs.motion
+        q, dt = requested.q, self._dt
+        v = (q - last.q) / dt
+        a = (v - last.v) / dt
         found = Reason.NONE
-        if ((requested < limits.lower) | (requested > limits.upper)).any():
+        if ((q < limits.lower) | (q > limits.upper)).any():
             found |= Reason.POSITION_LIMIT
         if (np.abs(v) > limits.velocity).any():
             found |= Reason.VELOCITY_LIMIT
-        if (np.abs(v - outputs.v) > limits.acceleration * dt).any():
+        if (np.abs(a) > limits.acceleration).any():
             found |= Reason.ACCELERATION_LIMIT
-        # none of the three: it had to slow down ahead of a position limit
+        if (np.abs(a - last.a) > limits.jerk * dt).any():
+            found |= Reason.JERK_LIMIT
+        # none of these: it had to slow down ahead of a position limit
         self._limiting = found or Reason.POSITION_LIMIT
         self._interventions += 1
         self._ladder.set(SafetyMode.LIMITED, self._limiting, f"changed by {change:.4f} rad")
 
-    def _commit(self, output: FloatArray, now_ns: int, source_stamp_ns: int) -> Command:
-        v = self._outputs.commit(output)
-        return Command(self._names, output, v, now_ns, source_stamp_ns)
+    def _commit(self, step: Step, now_ns: int, source_stamp_ns: int) -> Command:
+        self._outputs.commit(step)
+        return Command(self._names, step.motion.q, step.motion.v, now_ns, source_stamp_ns)
 
     def _emergency(self, now_ns: int) -> tuple[Command | None, FloatArray]:
         """The brake step that was certified by the last tick, without any new decision."""
-        ladder, requested = self._ladder, self._outputs.q
+        ladder, requested = self._ladder, self._outputs.motion.q
         ladder.set(SafetyMode.LATCHED, ladder.latched | ladder.reasons, ladder.latch_detail)
         if not self._outputs.started:
             return None, requested
-        return self._commit(self._outputs.brake, now_ns, 0), requested
+        return self._commit(self._outputs.brake_step, now_ns, 0), requested
 
     # ---- events --------------------------------------------------------------------
 
@@ -322,23 +340,23 @@ class SafetyFilter:
         wrong = self._inputs.plan_time(plan, others, now_ns, steady_ns)
         if wrong:
             return wrong
-        anew = not self._follower.active or bool(self._limiting)
-        if anew:
-            self._last_request = outputs.q
-        self._follower.take(plan, (outputs.q, outputs.v) if anew else None)
+        if not self._follower.active or self._limiting:
+            self._follower.start(outputs.motion)
+        self._follower.take(plan)
         return Reason.NONE
 
-    def _start_at(self, position: FloatArray) -> None:
-        """Begin at the measured position (bumpless), if it is one to begin at."""
-        ladder = self._ladder
-        outside = describe_outside(self._names, position, self._limits, self._allowed_outside)
+    def _start_at(self, measured: JointState) -> None:
+        """Begin where the arm is and as fast as it moves (bumpless), if it can begin there."""
+        ladder, limits = self._ladder, self._limits
+        outside = describe_outside(self._names, measured.position, limits, self._allowed_outside)
         if outside:
             ladder.latched |= Reason.POSITION_LIMIT
             ladder.latch_detail = f"cannot start: {outside}"
             return
-        self._outputs.begin(position)
-        self._last_request = self._outputs.q
-        self._follower.start(self._outputs.q)
+        moves = np.abs(measured.velocity).max() > self._config.start_speed_rad_s
+        speed = measured.velocity if moves else np.zeros_like(measured.velocity)
+        self._outputs.begin(measured.position, speed)
+        self._follower.start(self._outputs.motion)
         if ladder.latched & Reason.POSITION_LIMIT:
             ladder.latch_detail = "not reset since the start"
 

@@ -1,45 +1,51 @@
-"""Independent check of what is about to be sent; shares no code with the box."""
+"""Independent check of what is about to be sent and of the stop behind it.
+
+Shares no code with the box or the brake: positions in, backward differences compared.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from wm_bridge.core.types import FloatArray, Reason
-from wm_bridge.safety.brake import stop_position
 from wm_bridge.safety.limits import MotionLimits
 
 POSITION_SLACK = 1e-9  # rad
 VELOCITY_SLACK = 1e-9  # rad/s
-ACCELERATION_SLACK = 1e-7  # rad/s^2: two differences of 1e-16 rad over (0.001 s)^2
+ROUNDING = 1e-15  # rad; n-th differences of positions are off by about this over dt^n
+RELATIVE_SLACK = 1e-6  # of the acceleration and jerk limits
 
 
-def check_output(
-    q: FloatArray, q1: FloatArray, q2: FloatArray, limits: MotionLimits, dt: float
+def check_motion(
+    history: FloatArray, output: FloatArray, brake: FloatArray, limits: MotionLimits, dt: float
 ) -> Reason:
-    """Check a new output against the two before it.
+    """Check a new output after the ones before it, and the stop that is prepared from it.
 
     Args:
-        q: (J,) output about to be sent, rad. q1, q2: (J,) the last and the one before.
+        history: (3, J) the last outputs, oldest first, rad. output: (J,) about to be sent.
+        brake: (N, J) outputs that would follow until all joints rest, rad.
         limits: of the J joints. dt: control period, s.
 
     Returns:
-        Reason.NONE when finite, inside all limits, and still able to stop inside the
-        position limits with all of the acceleration; otherwise what is wrong.
+        Reason.NONE when all of it is finite, ends at rest and keeps the limits of position,
+        velocity, acceleration and jerk; otherwise what is wrong.
     """
+    last = brake[-1:]
+    q = np.concatenate([history, output[None], brake, last, last])
     if not np.isfinite(q).all():
         return Reason.NONFINITE
     wrong = Reason.NONE
-    v = (q - q1) / dt
-    change = (v - (q1 - q2) / dt) / dt
-    with np.errstate(all="ignore"):  # an absurd speed may overflow; q itself fails then
-        rest = stop_position(q, v, limits.acceleration, dt)
-    for place in (q, rest):
-        if (place < limits.lower - POSITION_SLACK).any():
-            wrong |= Reason.POSITION_LIMIT
-        if (place > limits.upper + POSITION_SLACK).any():
-            wrong |= Reason.POSITION_LIMIT
-    if (np.abs(v) > limits.velocity + VELOCITY_SLACK).any():
+    v = (q[1:] - q[:-1]) / dt
+    a = (v[1:] - v[:-1]) / dt
+    jerk = (a[1:] - a[:-1]) / dt
+    new = q[3:]
+    if ((new < limits.lower - POSITION_SLACK) | (new > limits.upper + POSITION_SLACK)).any():
+        wrong |= Reason.POSITION_LIMIT
+    if (np.abs(v[2:]) > limits.velocity + VELOCITY_SLACK).any():
         wrong |= Reason.VELOCITY_LIMIT
-    if (np.abs(change) > limits.acceleration + ACCELERATION_SLACK).any():
+    bound = limits.acceleration * (1.0 + RELATIVE_SLACK) + 4.0 * ROUNDING / dt**2
+    if (np.abs(a[1:]) > bound).any():
         wrong |= Reason.ACCELERATION_LIMIT
+    if (np.abs(jerk) > limits.jerk * (1.0 + RELATIVE_SLACK) + 8.0 * ROUNDING / dt**3).any():
+        wrong |= Reason.JERK_LIMIT
     return wrong

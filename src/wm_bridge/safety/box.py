@@ -1,0 +1,143 @@
+"""Which next outputs keep every limit now and a full stop possible later, and the nearest one.
+
+A state is viable when the full brake from it (`brake.py`) keeps the position limits. The
+brake's own first step leads from a viable state to a viable one, so there is always a next
+output; the ends of the brake grow with the next acceleration, so the viable ones between
+the brake's step and a wish form an interval whose end a bracketing search finds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wm_bridge.core.types import FloatArray
+from wm_bridge.safety.brake import first_acceleration, reach_of, rest_of, stop_from
+from wm_bridge.safety.limits import MotionLimits, stopping_speed
+
+_SEARCH_STEPS = 4
+_EXACT_RAD = 1e-12  # rounding of positions
+
+
+class Motion(NamedTuple):
+    """Last output and its backward differences; (..., J) rad, rad/s, rad/s^2."""
+
+    q: FloatArray
+    v: FloatArray
+    a: FloatArray
+
+    def next(self, acceleration: FloatArray, dt: float) -> Motion:
+        """The motion one period later."""
+        v = self.v + acceleration * dt
+        return Motion(self.q + v * dt, v, acceleration)
+
+    def towards(self, q: FloatArray, dt: float) -> FloatArray:
+        """(..., J) acceleration that makes ``q`` the next output."""
+        return np.asarray(((q - self.q) / dt - self.v) / dt)
+
+
+def acceleration_box(
+    motion: Motion, limits: MotionLimits, dt: float
+) -> tuple[FloatArray, FloatArray]:
+    """Interval of next accelerations by the jerk, acceleration and velocity limits alone.
+
+    Returns:
+        (low, high), each (..., J) rad/s^2, see `limits`; low <= high up to rounding for a
+        motion that came out of it.
+    """
+    _, v, a = motion
+    step = limits.jerk * dt
+    high = np.minimum(a + step, limits.acceleration)
+    high = np.minimum(high, stopping_speed(limits.velocity - v, limits.jerk, dt))
+    low = np.maximum(a - step, -limits.acceleration)
+    low = np.maximum(low, -stopping_speed(limits.velocity + v, limits.jerk, dt))
+    return low, high
+
+
+def excess(motion: Motion, limits: MotionLimits, dt: float) -> FloatArray:
+    """How far the full brake leaves the position limits; (..., J) rad, <= 0 is viable."""
+    high, low = reach_of(stop_from(motion.v, motion.a, limits, dt), limits, dt)
+    return np.maximum(motion.q + high - limits.upper, limits.lower - motion.q - low)
+
+
+def project(target: FloatArray, motion: Motion, limits: MotionLimits, dt: float) -> FloatArray:
+    """The output closest to ``target`` from which every limit can be kept.
+
+    Args:
+        target: (..., J) wanted next output, rad; one that is viable comes back bit for bit.
+        motion: last output. limits: of the J joints. dt: control period, s.
+
+    Returns:
+        (..., J) next output, rad.
+    """
+    wish = motion.towards(target, dt)
+    low, high = acceleration_box(motion, limits, dt)
+    clipped = np.minimum(np.maximum(wish, low), high)
+    best = np.where(wish == clipped, target, motion.next(clipped, dt).q)
+    over = excess(Motion(best, motion.v + clipped * dt, clipped), limits, dt)
+    bad = over > _EXACT_RAD
+    if not bad.any():
+        return np.asarray(best)
+    safe = first_acceleration(stop_from(motion.v, motion.a, limits, dt), limits, dt)
+    found = _furthest_viable(safe, clipped, over, motion, limits, dt)
+    return np.where(bad, motion.next(found, dt).q, best)
+
+
+def _furthest_viable(
+    safe: FloatArray, wish: FloatArray, over: FloatArray, motion: Motion, limits: MotionLimits, dt: float
+) -> FloatArray:
+    """Acceleration nearest to ``wish`` that is viable, from the viable ``safe`` (Illinois)."""
+    f_safe = np.minimum(excess(motion.next(safe, dt), limits, dt), -1e-15)
+    f_wish = over
+    for _ in range(_SEARCH_STEPS):
+        middle = safe + (wish - safe) * (f_safe / (f_safe - np.maximum(f_wish, 1e-15)))
+        f = excess(motion.next(middle, dt), limits, dt)
+        inside = f <= 0.0
+        safe, wish = np.where(inside, middle, safe), np.where(inside, wish, middle)
+        f_safe, f_wish = np.where(inside, f, f_safe * 0.5), np.where(inside, f_wish * 0.5, f)
+        f_safe = np.minimum(f_safe, -1e-15)
+    return safe
+
+
+def approach(
+    target: FloatArray, wanted: Motion, motion: Motion, chase: MotionLimits, dt: float
+) -> FloatArray:
+    """Next output wish that catches up with a moving target without swinging about it.
+
+    Clipping a position to a jerk-limited box makes the joint run past the target. Seen from
+    the target, the wish is the acceleration whose full brake ends on it. A joint that can
+    land on the target and stay there takes it bit for bit.
+
+    Args:
+        target: (J,) wanted output, rad. wanted: the target's motion one period ago.
+        motion: last output.
+        chase: limits of the motion relative to the target, below those of the joints
+            because the target uses some itself.
+
+    Returns:
+        (J,) wish for `project`, rad.
+    """
+    e = Motion(motion.q - wanted.q, motion.v - wanted.v, motion.a - wanted.a)
+    landing = 3.0 * np.abs(e.q) + 2.0 * np.abs(e.v) * dt + np.abs(e.a) * (dt * dt)
+    lands = landing <= chase.jerk * (dt * dt * dt)
+    if lands.all():
+        return target
+    step = chase.jerk * dt
+    low = np.maximum(e.a - step, np.minimum(-chase.acceleration, e.a + step))
+    high = np.minimum(e.a + step, np.maximum(chase.acceleration, e.a - step))
+    f_low, f_high = _end(low, e, chase, dt), _end(high, e, chase, dt)
+    for _ in range(_SEARCH_STEPS):
+        share = np.clip(f_low / np.minimum(f_low - f_high, -1e-15), 0.0, 1.0)
+        middle = low + (high - low) * share
+        f = _end(middle, e, chase, dt)
+        below = f <= 0.0
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+        f_low, f_high = np.where(below, f, f_low * 0.5), np.where(below, f_high * 0.5, f)
+    return np.where(lands, target, target + e.next(middle, dt).q)
+
+
+def _end(acceleration: FloatArray, e: Motion, chase: MotionLimits, dt: float) -> FloatArray:
+    """Where the brake after one period of ``acceleration`` ends; (..., J) rad."""
+    after = e.next(acceleration, dt)
+    return np.asarray(after.q + rest_of(stop_from(after.v, after.a, chase, dt), chase, dt))
