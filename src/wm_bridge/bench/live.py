@@ -16,6 +16,7 @@ from wm_bridge.cli.demo_client import DemoClient
 from wm_bridge.core.types import Frame, ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
+from wm_bridge.ros.mailbox import Mailbox
 from wm_bridge.sim.state import SimState
 from wm_bridge.sim.world import SimWorld
 from wm_bridge.supervisor import Graph
@@ -36,6 +37,10 @@ class Live:
     def listen(self, name: str, callback: Callable[..., None]) -> None:
         """Call ``callback(message)`` or ``callback(message, info)`` for each message of a topic."""
         self.client.node.create_subscription(qos.message_type(name), name, callback, qos.monitor_profile(name))
+
+    def mailbox(self, name: str) -> Mailbox:
+        """The messages of a topic, to be taken now and then: that hardly burdens the graph."""
+        return Mailbox(self.client.node, name, 500)
 
     def send(self, action: Any, picture: ImageArray, timeout_s: float, tolerance_m: float) -> Any:
         """Send a goal picture through an ActionClient; returns the accepted goal's handle.

@@ -206,6 +206,7 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
     from wm_bridge.bench.live import live_graph, objects_of, settings
     from wm_bridge.bench.reach_ros import draw
     from wm_bridge.robots import spec as robots
+    from wm_bridge.ros.mailbox import Mailbox
     from wm_bridge.sim.world import SimWorld
 
     world, marks, number = SimWorld(robots.load("nico")), Marks(), 0
@@ -215,7 +216,8 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
         action = ActionClient(client.node, ReachGoal, "wm/reach_goal")
         client.place(world.spec.joint_names, draw(world, seed, 0).start)
         client.enable()
-        marks.attach(live.listen)
+        boxes: list[tuple[Mailbox, Callable[..., None]]] = []
+        marks.attach(lambda name, callback: boxes.append((live.mailbox(name), callback)))
         end = time.monotonic() + seconds
         with tqdm(total=round(seconds), unit="s") as bar:
             while time.monotonic() < end:
@@ -226,6 +228,9 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
                 future = handle.get_result_async()
 
                 def over() -> bool:
+                    for box, callback in boxes:
+                        for message, info in box.take():
+                            callback(message, info)
                     bar.update(round(seconds - max(end - time.monotonic(), 0.0)) - bar.n)
                     return bool(future.done() or time.monotonic() >= end)
 

@@ -11,7 +11,6 @@ import numpy as np
 import rclpy
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
@@ -21,6 +20,7 @@ from wm_bridge.core.goal import Outcome
 from wm_bridge.core.types import FloatArray, Frame, ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
+from wm_bridge.ros.executor import LeanExecutor
 from wm_bridge.sim.state import SimState
 
 _PLACED_RAD = 0.05
@@ -52,7 +52,7 @@ class DemoClient:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node("demo", context=self.context)
-        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor = LeanExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")
         self._place = self.node.create_publisher(

@@ -50,13 +50,16 @@ class CameraParams:
 
 
 class CameraNode(Node):
-    """Publishes a picture per period; a camera that fails is reported and opened again."""
+    """Publishes a picture per period; a camera that fails is reported and opened again.
+
+    A real camera is read by a timer. The simulated one is triggered by the simulated time.
+    """
 
     def __init__(self) -> None:
         super().__init__("camera")
         self.params = declare(self, CameraParams)
         self._state: Float64MultiArray | None = None
-        self._last_ns = -1
+        self._last_ns = self._number = -1
         self._problem = ""
         self.camera = self._make_camera()
         self.camera.connect()
@@ -70,20 +73,28 @@ class CameraNode(Node):
         hz = self.params.rate_hz * scale
         self._rate = self.diagnostics.rate("pictures", 0.7 * hz, 1.0, required=True)
         if self.params.camera_driver == "mujoco":
+            self._problem = "waiting for sim/state; start the simulated robot's driver"
             subscribe(self, "sim/state", self._on_state)
-        self.create_timer(1.0 / hz, self._shoot, clock=STEADY)
+        else:
+            self.create_timer(1.0 / hz, self._shoot, clock=STEADY)
 
     def stop(self) -> None:
         """Release the camera."""
         self.camera.disconnect()
 
     def _on_state(self, message: Float64MultiArray) -> None:
+        """Draw at whole multiples of the period, as soon as the state of that moment is there.
+
+        So the stamps are even, like those of a camera with a trigger, and no state grows old
+        while it waits to be drawn.
+        """
         self._state = message
+        number = int((message.data[0] + message.data[1] * 1e-9) * self.params.rate_hz + 1e-6)
+        if number != self._number:
+            self._number = number
+            self._shoot()
 
     def _shoot(self) -> None:
-        if self.params.camera_driver == "mujoco" and self._state is None:
-            self._problem = "waiting for sim/state; start the simulated robot's driver"
-            return
         try:
             self.camera.connect()
             frame = self.camera.read()

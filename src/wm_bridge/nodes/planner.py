@@ -14,18 +14,18 @@ from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 from sensor_msgs.msg import Image
-from sensor_msgs.msg import JointState as JointStateMsg
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge import resources
 from wm_bridge.core.align import JointHistory
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.plan_loop import PlanLoop, PlanLoopConfig, PlanStep
-from wm_bridge.core.types import Command, Frame, JointState, Observation, Trajectory
+from wm_bridge.core.types import FloatArray, Frame, JointState, Observation, Trajectory
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
+from wm_bridge.ros.mailbox import Recent
 from wm_bridge.ros.node import leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
@@ -92,9 +92,8 @@ class PlannerNode(LifecycleNode):
         self._active: Goal | None = None
         self._image: Image | None = None
         self._image_at = 0.0
-        self._joints = JointHistory()
-        self._commands = JointHistory()
-        self._command: Command | None = None
+        self._joints = Recent(self, "joint_states")
+        self._commands = Recent(self, "hw/command")
         self._planned_ns = 0
         self._last_stamp_ns = 0
         self._sequence = 0
@@ -107,8 +106,6 @@ class PlannerNode(LifecycleNode):
         self._goal_out = publisher(self, "wm/goal")
         self._goal_hand_out = publisher(self, "wm/goal_hand")
         subscribe(self, "camera/image_raw", self._on_image)
-        subscribe(self, "joint_states", self._on_joints)
-        subscribe(self, "hw/command", self._on_command)
         self._server = ActionServer(
             self,
             ReachGoal,
@@ -215,26 +212,6 @@ class PlannerNode(LifecycleNode):
         with self._wake:
             self._image, self._image_at = message, time.perf_counter()
             self._wake.notify()
-
-    def _on_joints(self, message: JointStateMsg) -> None:
-        try:
-            state = convert.from_joint_state(message)
-        except ValueError:
-            return  # the safety node counts and reports it
-        with self._wake:
-            self._joints.push(state)
-
-    def _on_command(self, message: JointStateMsg) -> None:
-        try:
-            command = convert.from_command(message)
-        except ValueError:
-            return
-        rest = np.zeros(len(command.names))
-        with self._wake:
-            self._command = command
-            self._commands.push(
-                JointState(command.names, command.position, command.velocity, rest, command.stamp_ns)
-            )
 
     def _on_goal(self, _: ReachGoal.Goal) -> GoalResponse:
         """Anything is accepted while active: a bad goal ends as REJECTED with the reason."""
@@ -368,20 +345,39 @@ class PlannerNode(LifecycleNode):
             self._finish(step.outcome, step.status.message + blind)
 
     def _observe(self, frame: Frame) -> Observation | None:
-        with self._wake:
-            joints = self._joints.at(frame.stamp_ns)
-            echo, command = self._commands.at(frame.stamp_ns), self._command
+        joints = self._joints_at(frame.stamp_ns)
         if joints is None:
             self._problem = "no joint_states of the picture's time"
             return None
-        if echo is not None:
-            reference = echo.position
-        elif command is not None and abs(frame.stamp_ns - command.stamp_ns) < _ECHO_NS:
-            reference = command.position
-        else:
+        reference = self._reference_at(frame.stamp_ns)
+        if reference is None:
             self._problem = "no hw/command of the picture's time"
             return None
         return Observation(frame, joints, reference)
+
+    def _joints_at(self, stamp_ns: int) -> JointState | None:
+        history = JointHistory()
+        for message in self._joints.around(stamp_ns):
+            try:
+                history.push(convert.from_joint_state(message))
+            except ValueError:
+                pass  # the safety node counts and reports it
+        return history.at(stamp_ns)
+
+    def _reference_at(self, stamp_ns: int) -> FloatArray | None:
+        """(J,) what was really sent at that time, else what was sent last before it."""
+        history, last = JointHistory(), None
+        for message in self._commands.around(stamp_ns):
+            try:
+                command = convert.from_command(message)
+            except ValueError:
+                continue
+            rest = np.zeros(len(command.names))
+            history.push(JointState(command.names, command.position, command.velocity, rest, command.stamp_ns))
+            if abs(stamp_ns - command.stamp_ns) < _ECHO_NS:
+                last = command.position
+        echo = history.at(stamp_ns)
+        return last if echo is None else echo.position
 
     def _publish(self, goal: Goal, step: PlanStep, arrived: float) -> None:
         self._problem = step.refused
@@ -421,10 +417,10 @@ class PlannerNode(LifecycleNode):
 
     def _halt(self) -> None:
         """Replace the running plan by one that rests at the newest reference."""
-        with self._wake:
-            command, image = self._command, self._image
-        if command is None or image is None:
+        message, image = self._commands.newest(), self._image
+        if message is None or image is None:
             return
+        command = convert.from_command(message)
         stamp_ns = convert.from_time(image.header.stamp)
         if stamp_ns <= self._last_stamp_ns:
             return  # the old plan ends at rest by itself

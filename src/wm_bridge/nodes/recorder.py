@@ -6,10 +6,10 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,10 +18,13 @@ from wm_bridge import resources
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, WARN, Diagnostics
-from wm_bridge.ros.node import leave, now_ns, run
+from wm_bridge.ros.mailbox import Mailbox, stamp_of
+from wm_bridge.ros.node import STEADY, leave, run, step_back
 from wm_bridge.ros.params import declare, setting
 
 _LEAST_FREE = 200_000_000  # bytes; recording stops below
+_COLLECT_S = 0.1  # between two looks into the mailboxes
+_DEPTH, _PICTURES = 300, 40  # messages and pictures per topic that a look may be late by
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,11 @@ class RecorderParams:
 
 
 class RecorderNode(Node):
-    """Writes serialized messages as they come, stamped with node time (mcap, rosbag2 version 9).
+    """Writes serialized messages, stamped with the node time at which they came (mcap, rosbag2 version 9).
+
+    It looks for messages ten times a second instead of being woken by each of them: DDS keeps
+    them meanwhile and notes when each came. In simulation that moment is told by ``/clock``, which
+    is in the bag as well. It runs behind everything else, so that recording delays nobody.
 
     The bag gets its index on a clean stop (SIGINT, SIGTERM, full disk). After a SIGKILL the
     messages that had reached the disk are there, ``mcap recover`` makes the index.
@@ -45,9 +52,13 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder")
+        step_back()
         self.params = declare(self, RecorderParams)
         self._path = Path(self.params.path)
         self._connections: dict[str, Any] = {}
+        self._boxes: list[tuple[Mailbox, Any, bool]] = []  # topic, its place in the bag, to png
+        self._simulated = bool(self.get_parameter("use_sim_time").value)
+        self._clock_ns = 0
         self._problem = ""
         self._last_ns = 0
         self._writer: Any = self._open()
@@ -56,10 +67,15 @@ class RecorderNode(Node):
                 self._follow(row)
         self.diagnostics = Diagnostics(self, self._details)
         self._rate = self.diagnostics.rate("messages")
-        self.create_timer(1.0, self._keep_safe)
+        self.create_timer(_COLLECT_S, self._collect, clock=STEADY)
+        self.create_timer(1.0, self._keep_safe, clock=STEADY)
 
     def stop(self) -> None:
-        """Close the bag."""
+        """Write what is left and close the bag."""
+        self._collect()
+        self._close()
+
+    def _close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             return
@@ -99,24 +115,27 @@ class RecorderNode(Node):
             self._connections[full] = self._writer.add_connection(
                 full, kind, typestore=self._store, offered_qos_profiles=[bag_qos(row)]
             )
-        connection = self._connections[full]
+        box = Mailbox(self, row.name, _PICTURES if row.type.endswith("Image") else _DEPTH, raw=True)
+        self._boxes.append((box, self._connections[full], png))
 
-        def keep(data: bytes) -> None:
-            self._write(connection, to_png(data) if png else data)
+    def _collect(self) -> None:
+        """Write what has come since the last look, in the order in which it came."""
+        found = [
+            (info["received_timestamp"], box.name != "/clock", number, data)
+            for number, (box, _, _) in enumerate(self._boxes)
+            for data, info in box.take()
+        ]
+        for received_ns, is_other, number, data in sorted(found, key=itemgetter(0, 1)):
+            if not is_other:
+                self._clock_ns = stamp_of(data)
+            _, connection, png = self._boxes[number]
+            now = self._clock_ns if self._simulated else received_ns
+            self._write(connection, now, to_png(data) if png else data)
 
-        self.create_subscription(
-            qos.message_type(row.name),
-            row.name,
-            keep,
-            qos.monitor_profile(row.name),
-            raw=True,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
-        )
-
-    def _write(self, connection: Any, data: bytes) -> None:
+    def _write(self, connection: Any, now_ns: int, data: bytes) -> None:
         if self._writer is None:
             return
-        self._last_ns = max(self._last_ns, now_ns(self))
+        self._last_ns = max(self._last_ns, now_ns)
         try:
             self._writer.write(connection, self._last_ns, data)
             self._rate.mark()
@@ -138,7 +157,7 @@ class RecorderNode(Node):
     def _give_up(self, why: str) -> None:
         self._problem = f"recording has stopped: {why}"
         self.get_logger().error(self._problem)
-        self.stop()
+        self._close()
 
     def _details(self) -> tuple[int, str, dict[str, str]]:
         return (WARN if self._problem else OK), self._problem, {"bag": str(self._path)}
@@ -150,9 +169,8 @@ def to_png(data: bytes) -> bytes:
 
     image = deserialize_message(data, Image)
     frame = convert.from_image(image)
-    _, png = cv2.imencode(
-        ".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
+    # OpenCV's default favours speed; naming a compression level turns on slower row filters.
+    _, png = cv2.imencode(".png", cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
     message = CompressedImage(header=image.header, format="rgb8; png compressed bgr8")
     message.data = png.tobytes()
     return serialize_message(message)

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.signals import SignalHandlerOptions
@@ -25,6 +25,7 @@ from rclpy.task import Future
 
 from wm_bridge.errors import UserError
 from wm_bridge.ros import qos
+from wm_bridge.ros.executor import LeanExecutor
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
@@ -37,15 +38,15 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     them. ``node.stop()`` is called while the node can still publish. Exit codes: 0 stopped
     on request, 1 failed while running, 2 could not start as it was configured.
 
-    A ``SingleThreadedExecutor`` spins: rclpy's ``EventsExecutor`` lost timers and took a
-    whole core on one of the test machines.
+    A ``LeanExecutor`` spins: rclpy's own costs more than the callbacks of a small node, and its
+    ``EventsExecutor`` lost timers and took a whole core on one of the test machines.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     node = None
     try:
         node = make()
-        executor = SingleThreadedExecutor()
+        executor = LeanExecutor()
         executor.add_node(node)
         stop: Future = Future()
         threading.Thread(target=_wait_for_signal, args=(stop, executor), daemon=True).start()
@@ -102,12 +103,9 @@ def subscribe(
     )
 
 
-def raise_priority(node: Node, niceness: int = -10) -> None:
-    """Run this process before others of the machine, where the user may do that."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, niceness)
-    except PermissionError:
-        node.get_logger().info(f"runs at normal priority; a limit 'nice {niceness}' would steady it")
+def step_back(niceness: int = 5) -> None:
+    """Run this process behind the others of the machine: it watches, and must delay nobody."""
+    os.setpriority(os.PRIO_PROCESS, 0, niceness)
 
 
 def now_ns(node: Node) -> int:
@@ -115,7 +113,7 @@ def now_ns(node: Node) -> int:
     return int(node.get_clock().now().nanoseconds)
 
 
-def _wait_for_signal(stop: Future, executor: SingleThreadedExecutor) -> None:
+def _wait_for_signal(stop: Future, executor: LeanExecutor) -> None:
     signal.sigwait(_STOP_SIGNALS)
     stop.set_result(None)
     executor.wake()
