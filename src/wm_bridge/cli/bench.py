@@ -12,6 +12,7 @@ BENCHES = {
     "model": "open-loop error, controls, ranking and rank of the world model on held-out data",
     "plan": "time of one planning call",
     "pipeline": "camera stamp to hardware command through the real graph",
+    "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
     "startup": "seconds to the moving arm, size of .venv",
 }
 

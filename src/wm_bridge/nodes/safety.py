@@ -21,6 +21,7 @@ from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajec
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.gate import Ticket
+from wm_bridge.robots.watch import Beat, DriverWatch
 from wm_bridge.ros import convert, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
@@ -29,8 +30,6 @@ from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import Answer, SafetyFilter
 
 _CALM_S = 0.5  # between two tries of auto_enable
-_IDLE_NS = 100_000_000  # the output moves and the driver does not follow: stop
-_REOPEN_NS = 200_000_000  # time the driver gets to hear of a reset
 _PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
 
 
@@ -66,9 +65,7 @@ class SafetyNode(Node):
         self._speed = self.params.realtime_factor if simulated else 1.0
         self._sequence = 0
         self._session, self._counter, self._epoch = secrets.randbelow(1 << 53) + 1, 0, 0
-        self._driver: Heartbeat | None = None
-        self._reset_ns = -_REOPEN_NS
-        self._idle_ns: int | None = None  # since when the driver does not follow a moving output
+        self._driver = DriverWatch()
         self._source_ns = 0
         self._last: Command | None = None
         self._measured: JointState | None = None
@@ -128,8 +125,7 @@ class SafetyNode(Node):
             self._last = command
             self._source_ns = command.source_stamp_ns
             self._counter += 1
-            reader = self._driver.session if self._driver is not None else 0
-            ticket = Ticket(self._session, reader, self._counter, self._epoch)
+            ticket = Ticket(self._session, self._driver.session, self._counter, self._epoch)
             self._command.publish(convert.to_command(command, ticket))
         self._sequence += 1
         self._verdict.publish(
@@ -194,19 +190,11 @@ class SafetyNode(Node):
 
     def _on_heartbeat(self, message: Heartbeat) -> None:
         """The driver's side: is it the same one, and does it do what it is told?"""
-        before, self._driver = self._driver, message
-        if before is not None and before.session != message.session:
-            self._filter.stop("the driver was started anew", Reason.STALE_STATE)
-        _, steady = self._now()
-        if message.latched and steady - self._reset_ns > _REOPEN_NS:
-            self._filter.stop(f"the driver refuses commands: {message.detail}", Reason.SECOND_WRITER)
+        beat = Beat(message.session, message.counter, message.following, message.latched, message.detail)
         moving = self._last is not None and bool(self._last.velocity.any())
-        if message.following or not moving:
-            self._idle_ns = None
-        elif self._idle_ns is None:
-            self._idle_ns = steady
-        elif steady - self._idle_ns > _IDLE_NS:
-            self._filter.stop(f"the driver holds the arm: {message.detail}", Reason.TRACKING_ERROR)
+        reason, detail = self._driver.observe(beat, moving, self._now()[1])
+        if reason:
+            self._filter.stop(detail, reason)
 
     def _on_image(self, message: Image) -> None:
         self._image_rate.mark()
@@ -277,7 +265,8 @@ class SafetyNode(Node):
             return Answer(False, f"reset refused: {self._writers} nodes write hw/command; stop the other one")
         answer = self._filter.reset(now, steady)
         if answer.ok:
-            self._epoch, self._reset_ns = self._epoch + 1, steady
+            self._epoch += 1
+            self._driver.reset(steady)
         return answer
 
     def _details(self) -> tuple[int, str, dict[str, str]]:
