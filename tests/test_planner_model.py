@@ -111,12 +111,13 @@ def test_proprioception_and_readout_are_scaled_and_back(model: WorldModel) -> No
 def test_energy_is_zero_at_the_goal_and_grows_away_from_it(model: WorldModel) -> None:
     z = torch.randn(16)
     goal = Goal(z, model.read(z), 0.0, 1.0)
-    energy = GoalEnergy(model, PlannerConfig(weight_object=0.5))
+    energy = GoalEnergy(model, PlannerConfig())
     direction = torch.randn(16)
     far = torch.stack([z + share * direction for share in (0.0, 0.2, 0.5, 1.0, 2.0)])
-    values = energy.frame(far, goal)
+    state = torch.zeros(5, model.config.state_dim)
+    values = energy.frame(far, state, goal)
     assert abs(float(values[0])) < 1e-5
-    latent_only = GoalEnergy(model, PlannerConfig(weight_hand=0, weight_joints=0)).frame(far, goal)
+    latent_only = GoalEnergy(model, PlannerConfig(weight_hand=0, weight_joints=0)).frame(far, state, goal)
     assert (latent_only.diff() > 0).all() and (values[1:] > 0).all()
 
 
@@ -125,12 +126,12 @@ def test_effort_breaks_ties_and_late_frames_weigh_more(model: WorldModel) -> Non
     energy, z = GoalEnergy(model, config), torch.zeros(16)
     goal = Goal(z, model.read(z), 0.0, 1.0)
     still = z.expand(1, 4, 16)
-    actions = torch.full((1, 4, 6), 0.5)
-    assert energy(still, actions, goal) > energy(still, 0 * actions, goal)
+    actions, states = torch.full((1, 4, 6), 0.5), torch.zeros(1, 4, model.config.state_dim)
+    assert energy(still, states, actions, goal) > energy(still, states, 0 * actions, goal)
     early, late = still.clone(), still.clone()
     early[:, 0] += 1
     late[:, 3] += 1
-    assert energy(late, 0 * actions, goal) > energy(early, 0 * actions, goal)
+    assert energy(late, states, 0 * actions, goal) > energy(early, states, 0 * actions, goal)
 
 
 def test_soft_norm_is_a_length_away_from_zero() -> None:

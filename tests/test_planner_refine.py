@@ -7,7 +7,16 @@ import pytest
 import torch
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
-from wm_planner.refine import RefineConfig, encode_episodes, refine, refine_loss
+from wm_planner.refine import (
+    Latents,
+    RefineConfig,
+    dynamics_loss,
+    encode_episodes,
+    periods_left,
+    refine,
+    windows,
+    with_skill,
+)
 from wm_planner.testing import small_config, synthetic_dataset
 from wm_planner.train import TrainConfig, Trainer
 from wm_planner.world_model import WorldModel
@@ -31,9 +40,10 @@ SHORT = RefineConfig(steps=60, batch=32, horizon=4, goal_steps=6, learning_rate=
 def test_refining_lowers_the_error_and_leaves_the_encoder_alone(data, model):
     latents = encode_episodes(model, data, data.training[:20])
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    first = float(refine_loss(model, latents, np.random.default_rng(9), SHORT).detach())
-    refined = refine(model, latents, SHORT)
-    last = float(refine_loss(refined, latents, np.random.default_rng(9), SHORT).detach())
+    e, _, window = windows(latents, np.random.default_rng(9), 64, SHORT.horizon)
+    first = float(dynamics_loss(model, latents, e, window, SHORT)[0].detach())
+    refined = refine(model, latents, None, SHORT)
+    last = float(dynamics_loss(refined, latents, e, window, SHORT)[0].detach())
     assert last < 0.8 * first
     for name, value in refined.state_dict().items():
         if name.startswith(("encoder.", "readout_head.")):
@@ -82,3 +92,46 @@ def test_snapshots_take_part_in_a_training_step(tmp_path, data, model):
     terms = Trainer(model.train(), config, torch.device("cpu")).train_step(data, snapshots=snapshots)
     assert terms["snapshot_readout"] > 0.0
     assert json.dumps(terms)  # plain floats
+
+
+def test_periods_left_counts_down_to_the_last_arrival():
+    x = torch.tensor([0.00, 0.05, 0.10, 0.05, 0.09, 0.10, 0.10])  # there, away again, there for good
+    place = torch.stack([x, torch.zeros(7)], dim=-1)[None]
+    assert periods_left(place, 0.015).tolist() == [[4, 3, 2, 1, 0, 0, 0]]
+    assert periods_left(torch.full((1, 3, 2), torch.nan), 0.015).tolist() == [[0, 0, 0]]
+
+
+def demonstrations(model, rng, episodes=60, length=20):
+    """A world in which two joints carry the object: the demonstrator brings it to a place."""
+    place = np.zeros((episodes, length + 1, 2), np.float32)
+    place[:, 0] = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2))
+    goal = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2))
+    actions = np.zeros((episodes, length, 2), np.float32)
+    for t in range(length):
+        actions[:, t] = np.clip((goal - place[:, t]) / 0.02, -1, 1)
+        place[:, t + 1] = place[:, t] + 0.02 * actions[:, t]
+    z = torch.zeros(episodes, length + 1, 16)
+    z[..., 5:7] = (torch.from_numpy(place) - model.hand_centre[:2]) * 10  # where the readout expects the object
+    state = torch.zeros(episodes, length + 1, 4)
+    return Latents(z, state, torch.from_numpy(actions), torch.from_numpy(place))
+
+
+def test_the_skill_learns_the_way_and_the_time_from_demonstrations(data, model):
+    model = with_skill(model)
+    model.readout_head = torch.nn.Linear(16, 8, bias=False)
+    model.readout_head.weight.data = torch.eye(8, 16)
+    shown = demonstrations(model, np.random.default_rng(1))
+    play = encode_episodes(model, data, data.training[:4])
+    learned = refine(model, play, shown, RefineConfig(steps=250, batch=64, horizon=4, goal_steps=6, learning_rate=3e-3, ema=0.9))
+    raw, state = torch.zeros(3, 8), torch.zeros(3, 4)
+    goal = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.3, 0.0]])  # decimetres from the object
+    actions, periods = learned.object_skill(raw, state, goal)
+    assert actions[0, 0, 0] > 0.8 and actions[1, 0, 1] < -0.8
+    assert abs(actions[0, 0, 1]) < 0.3 and abs(actions[1, 0, 0]) < 0.3
+    assert 3.0 < periods[0] < 7.0 and periods[2] < periods[0] - 1.5  # 5 and 1 to 2
+
+
+def test_a_model_without_the_skill_says_how_to_get_one(model):
+    with pytest.raises(PlannerError, match="--demonstrations"):
+        model.object_skill(torch.zeros(8), torch.zeros(4), torch.zeros(2))
+    assert with_skill(with_skill(model)).config.object_skill

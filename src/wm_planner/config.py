@@ -33,6 +33,7 @@ class ModelConfig:
         readout_width: hidden width of the readout and prior heads.
         objects: names of the objects that the readout locates.
         prior_horizon: actions proposed by the inverse-dynamics prior.
+        object_skill: has an ``ObjectSkill``, learned from demonstrations.
     """
 
     joint_names: tuple[str, ...]
@@ -50,6 +51,7 @@ class ModelConfig:
     readout_width: int = 256
     objects: tuple[str, ...] = ("block",)
     prior_horizon: int = 6
+    object_skill: bool = False
 
     def __post_init__(self) -> None:
         sizes = {len(self.joint_names), len(self.lower), len(self.upper), len(self.action_scale)}
@@ -157,8 +159,6 @@ class PlannerConfig:
         smallest_noise: lower end of that shrinking.
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
-        push_offset_m, push_height_m: where the hand stands to push an object: this far
-            behind its centre and above it; push_lift_m: how much higher away from there.
         threads: torch CPU threads; 0 leaves torch's default.
     """
 
@@ -178,10 +178,7 @@ class PlannerConfig:
     weight_hand: float = 1.0
     weight_joints: float = 0.3
     weight_object: float = 1.0
-    weight_approach: float = 0.4
-    push_offset_m: float = 0.045
-    push_height_m: float = 0.01
-    push_lift_m: float = 0.08
+    weight_time: float = 0.1
     weight_action: float = 0.02
     threads: int = 0
 

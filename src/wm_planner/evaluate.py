@@ -112,8 +112,9 @@ def ranking(model: WorldModel, held_out: Encoded, config: PlannerConfig, rng: np
     hand = held_out.batch.hand_at.flatten(0, 1).to(z.device)
     first, second = torch.from_numpy(rng.integers(len(z), size=(2, 500))).to(z.device)
     distance = (hand[first] - hand[second]).norm(dim=-1)
+    state = held_out.state[:, : held_out.z.shape[1]].flatten(0, 1)
     goals = Goal(z[second], model.read(z[second]), 0.0, math.inf)
-    energy = GoalEnergy(model, config).frame(z[first], goals)
+    energy = GoalEnergy(model, config).frame(z[first], state[first], goals)
     raw = (z[first] - z[second]).square().mean(-1)
     return {
         "energy_distance_spearman": spearman(energy, distance),

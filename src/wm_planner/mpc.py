@@ -110,8 +110,9 @@ class Planner:
             image: the goal picture.
             target: "hand" or "object": what has to be where the picture shows it.
         """
-        if target not in ("hand", "object") or (target == "object" and not self.model.config.objects):
-            known = "hand or object" if self.model.config.objects else "hand; this model reads no objects"
+        able = self.model.config.object_skill
+        if target not in ("hand", "object") or (target == "object" and not able):
+            known = "hand or object" if able else "hand; this model has not learned to move objects"
             raise PlannerError(f"unknown goal target {target!r}; expected {known}")
         check_picture(image)
         small = square_resize(image, self.model.config.image_size)
@@ -171,8 +172,8 @@ class Planner:
         self.search.shift(periods)
 
         def cost(candidates: Tensor) -> Tensor:
-            latents, _ = self.imagine(z, state, candidates)
-            return self.energy(latents, candidates, goal)
+            latents, states = self.imagine(z, state, candidates)
+            return self.energy(latents, states, candidates, goal)
 
         found = self.search.search(
             cost,
@@ -192,7 +193,7 @@ class Planner:
             actions=(found.best * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
-            goal_energy=float(self.energy.frame(z[0], goal)),
+            goal_energy=float(self.energy.frame(z[0], state[0], goal)),
             distance_m=distance,
             object_distance_m=object_distance,
             joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
@@ -215,12 +216,19 @@ class Planner:
     def propose(
         self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
     ) -> FloatArray:
-        """(prior_horizon, A) actions of the inverse-dynamics prior alone, as shares of the box."""
+        """(prior_horizon, A) actions of the prior alone, as shares of the box: no search."""
         check_picture(image)
         z = self._encode(square_resize(image, self.model.config.image_size))
         start, measured = self._joints(reference, "reference"), self._joints(position, "position")
         state = self.model.proprioception(measured, start)[None]
-        return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
+        return self._prior(z, state, goal)[0].double().numpy()
+
+    def _prior(self, z: Tensor, state: Tensor, goal: Goal) -> Tensor:
+        """(1, prior_horizon, A): inverse dynamics toward a hand goal, the learned skill for an object."""
+        if goal.target == "object":
+            raw = self.model.readout_head(z)
+            return self.model.object_skill(raw, state, self.model.object_goal(goal.readout))[0]
+        return self.model.propose(z, state, goal.latent[None])
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
@@ -232,11 +240,14 @@ class Planner:
         rest = torch.zeros(1, horizon, len(self.joint_names))
         if config.prior_samples < 1:
             return rest
-        chunk = self.model.propose(z, state, self.goal.latent[None])
+        chunk = self._prior(z, state, self.goal)
         prior = torch.zeros_like(rest)
         length = min(horizon, chunk.shape[1])
         prior[:, :length] = chunk[:, :length]
         prior[:, length:] = chunk[:, length - 1 : length]
+        scaled = [prior, 0.6 * prior, 0.3 * prior]
+        if self.goal.target == "object":
+            return torch.cat([rest, *scaled])[: config.prior_samples + 1]
         here = self.model.read(z[0]).joints
         wanted = measured + self.goal.readout.joints - here  # the decoder's bias cancels near the goal
         per_step = (wanted - start) / self.actions.scale
@@ -247,7 +258,6 @@ class Planner:
             line = torch.zeros_like(rest)
             line[:, : min(horizon, int(steps))] = per_step / steps
             lines.append(line)
-        scaled = [prior, 0.6 * prior, 0.3 * prior]
         return torch.cat([rest, *scaled, *lines])[: config.prior_samples + 1]
 
     def _trust(self, z: Tensor) -> float:

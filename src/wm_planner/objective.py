@@ -44,10 +44,9 @@ class GoalEnergy:
     the readout keeps ranking far away, the latent term decides near it.
 
     When the goal's target is the object, the arm need not look as in the picture, so the
-    energy is E(z) = w_object d_object + w_approach d_approach: d_approach is the distance
-    of the hand to the place beside the object from which a push moves it to its goal. Away
-    from that place the hand is wanted higher, so that it passes over the object; the term
-    fades out as the object arrives.
+    energy is E(z, s) = w_object d_object + w_time t: d_object in decimetres in the table
+    plane, t the periods that a demonstrator would still need (``skill.ObjectSkill``), which
+    falls while the hand is on its way and the object has not moved yet.
 
     The energy of a rollout is the mean over its frames, later frames weighing more, plus an
     action cost.
@@ -58,36 +57,30 @@ class GoalEnergy:
         weight = torch.linspace(0.5, 1.5, config.horizon)
         self.time_weight = weight / weight.sum()
 
-    def frame(self, z: Tensor, goal: Goal) -> Tensor:
-        """(...,) energy of latents (..., D)."""
+    def frame(self, z: Tensor, state: Tensor, goal: Goal) -> Tensor:
+        """(...,) energy of latents (..., D) with proprioception (..., 2A)."""
         config = self.config
-        read = self.model.read(z)
+        raw = self.model.readout_head(z)
         if goal.target == "object":
-            return self.object_energy(read, goal)
+            return self.object_energy(raw, state, goal)
+        read = self.model.split_readout(raw)
         energy = config.weight_hand * 10 * soft_norm(read.hand - goal.readout.hand)
         energy = energy + config.weight_joints * (read.joints - goal.readout.joints).abs().mean(-1)
         if config.weight_latent:
             energy = energy + config.weight_latent * (z - goal.latent).square().mean(-1)
         return energy
 
-    def object_energy(self, read: Readout, goal: Goal) -> Tensor:
-        """(...,) energy of decoded frames against a goal whose target is the object."""
+    def object_energy(self, raw: Tensor, state: Tensor, goal: Goal) -> Tensor:
+        """(...,) energy of readouts (..., R) in network units against a goal whose target is the object."""
         config = self.config
-        here, there = read.objects[..., 0, :], goal.readout.objects[0]
-        error = (there - here)[..., :2]
-        distance = soft_norm(error)
-        along = error / (distance + 0.01)[..., None]
-        behind = here[..., :2] - config.push_offset_m * along
-        aside = read.hand[..., :2] - behind
-        lift = config.push_lift_m * (soft_norm(aside) / config.push_offset_m).clamp(max=1.0)
-        above = read.hand[..., 2] - (there[2] + config.push_height_m + lift)
-        gap = torch.cat([aside, above[..., None]], dim=-1)
-        fade = (distance / 0.03).clamp(max=1.0)
-        return 10 * (config.weight_object * distance + config.weight_approach * fade * soft_norm(gap))
+        here = self.model.split_readout(raw).objects[..., 0, :2]
+        distance = soft_norm(here - goal.readout.objects[0, :2])
+        _, periods = self.model.object_skill(raw, state, self.model.object_goal(goal.readout))
+        return 10 * config.weight_object * distance + config.weight_time * periods
 
-    def __call__(self, latents: Tensor, actions: Tensor, goal: Goal) -> Tensor:
-        """(S,) energy of rollouts: latents (S, H, D), actions (S, H, A) as shares of the box."""
-        frames = self.frame(latents, goal) @ self.time_weight
+    def __call__(self, latents: Tensor, states: Tensor, actions: Tensor, goal: Goal) -> Tensor:
+        """(S,) energy of rollouts: latents (S, H, D), states (S, H, 2A), actions (S, H, A) as shares of the box."""
+        frames = self.frame(latents, states, goal) @ self.time_weight
         change = actions[:, 1:] - actions[:, :-1]
         effort = actions.square().mean((1, 2)) + change.square().mean((1, 2))
         return frames + self.config.weight_action * effort

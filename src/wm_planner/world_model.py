@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from wm_planner.config import ModelConfig
 from wm_planner.encoder import ConvEncoder
+from wm_planner.errors import PlannerError
 from wm_planner.predictor import Predictor
+from wm_planner.skill import ObjectSkill
 
 
 SCENE_SIDE, SCENE_DIM, LOW_CONTRAST = 24, 48, 0.05  # of the novelty score: pixels, basis, of [-1, 1]
@@ -55,6 +57,8 @@ class WorldModel(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(384, config.prior_horizon * config.action_dim),
         )
+        if config.object_skill:
+            self.skill = ObjectSkill(config)
         lower, upper = torch.tensor(config.lower), torch.tensor(config.upper)
         self.register_buffer("joint_centre", (lower + upper) / 2, persistent=False)
         self.register_buffer("joint_half_range", (upper - lower) / 2, persistent=False)
@@ -152,3 +156,17 @@ class WorldModel(nn.Module):
         """Inverse-dynamics prior: (B, D), (B, 2A), (B, D) to actions (B, prior_horizon, A) in [-1, 1]."""
         raw: Tensor = self.prior_head(torch.cat([z, state, z_goal], dim=-1)).tanh()
         return torch.unflatten(raw, -1, (self.config.prior_horizon, self.config.action_dim))
+
+    def object_skill(self, raw: Tensor, state: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
+        """Proposed actions and remaining periods for bringing the first object to ``goal``; see ``ObjectSkill``."""
+        if not self.config.object_skill:
+            raise PlannerError(
+                "this checkpoint has not learned to move objects; refine it with "
+                "`./wm refine --demonstrations FOLDER`, or choose the goal target hand"
+            )
+        actions, periods = self.skill(raw, state, goal.expand(*raw.shape[:-1], 2))
+        return actions, periods
+
+    def object_goal(self, goal: Readout) -> Tensor:
+        """(2,) place of the first object in the table plane, network units."""
+        return (goal.objects[..., 0, :2] - self.hand_centre[:2]) * 10.0

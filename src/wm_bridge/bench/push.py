@@ -19,27 +19,24 @@ from wm_bridge.bench.reach import (
 from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.sim.closed_loop import LoopSettings, run_episode
-from wm_bridge.sim.play import ARM, scatter_block
+from wm_bridge.sim.play import ARM, AROUND, scatter_block
+from wm_bridge.sim.pusher import draw_goal
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 from wm_planner.weights import weights_hash
 
-X_RANGE, Y_RANGE = (0.24, 0.42), (-0.38, 0.04)
-
-
 def draw_push(world: SimWorld, rng: np.random.Generator) -> tuple[np.ndarray, tuple, tuple]:
-    """Start pose (J,), block pose, and block goal pose 5 to 12 cm away, both on the table."""
+    """Start pose (J,), block pose, and block goal pose 5 to 12 cm away, both where the hand gets around."""
     while True:
         start = sample_reachable(world, rng)
         world.reset(start, objects={})
-        scatter_block(world, rng)
+        scatter_block(world, rng, AROUND)
         block = world.object_pose("block")
-        angle, length = rng.uniform(-np.pi, np.pi), rng.uniform(0.05, 0.12)
-        x, y = block[0] + length * np.cos(angle), block[1] + length * np.sin(angle)
-        inside = X_RANGE[0] <= x <= X_RANGE[1] and Y_RANGE[0] <= y <= Y_RANGE[1]
+        if block[0] < -5.0:
+            continue
+        x, y = draw_goal(block, rng, 0.05, 0.12)
         hand = world.hand_position(ARM)
-        clear = np.hypot(hand[0] - x, hand[1] - y) > 0.10 or hand[2] > world.scene.table_height + 0.14
-        if block[0] > -5 and inside and clear:
+        if np.hypot(hand[0] - x, hand[1] - y) > 0.10 or hand[2] > world.scene.table_height + 0.14:
             return start, tuple(block), world.on_table("block", float(x), float(y), float(block[3]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -33,6 +34,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=96, help="side of the stored pictures (default 96)")
     parser.add_argument("--length", type=int, default=40, help="control periods per episode (default 40)")
     parser.add_argument("--push", type=float, default=0.0, help="share of episodes that push the block")
+    parser.add_argument("--demonstrations", action="store_true",
+                        help="only episodes in which a demonstrator pushes the block to a place")  # fmt: skip
     parser.add_argument("--nominal", type=float, default=CollectConfig.nominal_share,
                         help="share of episodes without domain randomisation (default %(default)s)")  # fmt: skip
     parser.add_argument("--snapshots", action="store_true",
@@ -49,6 +52,8 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
     arm = spec.indices(ARM)
     scale = spec.velocity[arm] * 0.1
     config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push, nominal_share=args.nominal)
+    if args.demonstrations:
+        config = dataclasses.replace(config, goal_directed=0.0, smooth_random=0.0, push=0.0, demonstrate=1.0)
     episodes = []
     for number in range(args.shard):
         rng = np.random.default_rng(np.random.SeedSequence([args.seed, index, number]))
@@ -69,6 +74,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
         "objects": ["block"],
         "length": 0 if args.snapshots else config.length,
         "push": config.push,
+        "demonstrations": config.demonstrate > 0,
         "nominal_share": config.nominal_share,
         "seed": args.seed,
         "collected": datetime.now(timezone.utc).isoformat(timespec="seconds"),

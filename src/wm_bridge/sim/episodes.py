@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, SmoothRandom
+from wm_bridge.sim.pusher import PushTo
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
@@ -28,7 +29,7 @@ class CollectConfig:
         object_share: episodes with the block on the table.
         position_noise: standard deviation of the measured joints, rad.
         low_share: snapshots with the hand at the table, most of them with the block beside it.
-        goal_directed, smooth_random, push: relative share of each kind of play.
+        goal_directed, smooth_random, push, demonstrate: relative share of each kind of play.
     """
 
     length: int = 40
@@ -41,6 +42,7 @@ class CollectConfig:
     goal_directed: float = 0.75
     smooth_random: float = 0.25
     push: float = 0.0
+    demonstrate: float = 0.0
 
 
 def apply_action(world: SimWorld, action: FloatArray, action_scale: FloatArray, period_s: float) -> None:
@@ -102,7 +104,7 @@ def choose_player(
     world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, config: CollectConfig
 ) -> Player:
     """Draw the kind of play of one episode."""
-    kinds = [(GoalDirected, config.goal_directed), (SmoothRandom, config.smooth_random), (Push, config.push)]
+    kinds = [(GoalDirected, config.goal_directed), (SmoothRandom, config.smooth_random), (Push, config.push), (PushTo, config.demonstrate)]
     weights = np.array([weight for _, weight in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
     return kind(world, rng, action_scale)

@@ -17,15 +17,21 @@ from wm_bridge.robots.spec import Box
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
+Area = tuple[tuple[float, float], tuple[float, float]]
+
 ARM = "right_arm"
 LOW = Box((0.20, -0.45, 0.60), (0.45, 0.10, 0.68))  # tool positions with the fingers at the table
 
 
-def scatter_block(world: SimWorld, rng: np.random.Generator) -> None:
-    """Put the block where the right hand can get at it, clear of the arm."""
+NEAR = ((0.24, 0.44), (-0.42, 0.06))  # x and y where the right hand gets at a thing on the table, m
+AROUND = ((0.30, 0.43), (-0.38, -0.13))  # ... and gets behind it from nearly every side
+
+
+def scatter_block(world: SimWorld, rng: np.random.Generator, area: Area = NEAR) -> None:
+    """Put the block into ``area`` (x and y ranges, m), clear of the arm; park it when there is no room."""
     hand = world.hand_position(ARM)
     for _ in range(20):
-        x, y = rng.uniform(0.24, 0.44), rng.uniform(-0.42, 0.06)
+        x, y = rng.uniform(*area[0]), rng.uniform(*area[1])
         if np.hypot(hand[0] - x, hand[1] - y) > 0.10 or hand[2] > world.scene.table_height + 0.14:
             world.set_object("block", world.on_table("block", x, y, rng.uniform(-np.pi, np.pi)))
             return
