@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pinocchio
@@ -11,6 +11,7 @@ import pinocchio
 from wm_bridge.core.types import FloatArray
 
 
+@runtime_checkable
 class RobotDescription(Protocol):
     """What is needed of a robot; ``robots.spec.RobotSpec`` satisfies it."""
 

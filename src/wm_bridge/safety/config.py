@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 
 from wm_bridge import resources
+from wm_bridge.safety.qp import BACKENDS
+from wm_bridge.safety.scene import SceneSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,14 @@ class SafetyConfig:
     tracking_error_rad: float
     tracking_error_ms: float
     clock_jump_ms: float
+    qp_backend: str
+    scene: SceneSettings
 
     def __post_init__(self) -> None:
+        if not isinstance(self.scene, SceneSettings):
+            object.__setattr__(self, "scene", SceneSettings.from_mapping(self.scene))
+        if self.qp_backend not in BACKENDS:
+            raise ValueError(f"safety: qp_backend {self.qp_backend!r} is none of {list(BACKENDS)}")
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), str(field.type))
         for name in ("velocity_scale", "acceleration_scale", "jerk_scale"):
@@ -100,6 +108,8 @@ _MAY_BE_ZERO = ("position_margin_rad", "intervention_rad", "start_tolerance_rad"
 
 def _check(name: str, value: object, kind: str) -> None:
     """Refuse a value of the wrong type, NaN, infinite, negative or zero where it must not be."""
+    if kind in ("str", "SceneSettings"):
+        return  # checked on their own
     if kind == "bool":
         if not isinstance(value, bool):
             raise ValueError(f"safety: {name} must be true or false, got {value!r}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from wm_bridge.core.joints import JointTable
+from wm_bridge.core.kinematics import RobotDescription
 from wm_bridge.core.types import (
     Command,
     FloatArray,
@@ -18,14 +19,19 @@ from wm_bridge.core.types import (
     Trajectory,
     Verdict,
 )
+from wm_bridge.safety import qp
 from wm_bridge.safety.answers import Answer, FilterStatus
-from wm_bridge.safety.box import Motion, approach, project
+from wm_bridge.safety.box import Motion, approach
+from wm_bridge.safety.chooser import Choice, StepChooser
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.follower import Follower
+from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.inputs import Inputs
 from wm_bridge.safety.ladder import Ladder
 from wm_bridge.safety.limits import MotionLimits, Shares
+from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.outputs import Outputs, Step
+from wm_bridge.safety.shapes import RobotShapes
 from wm_bridge.safety.start import describe_outside
 
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
@@ -91,6 +97,13 @@ class SafetyFilter:
         self._chase = self._limits.scaled(_CHASE)
         self._follower = Follower(spec, self._limits, self._dt)
         self._outputs = Outputs(self._limits, self._dt)
+        self._guard = None
+        if config.scene.enabled and isinstance(spec, RobotDescription):
+            self._guard = DistanceGuard(RobotShapes.from_spec(spec), config.scene, self._dt)
+        self._chooser = StepChooser(
+            self._outputs, self._limits, self._dt, self._guard, qp.solver(config.qp_backend)
+        )
+        self._steady_ns = 0
         self._limiting = Reason.NONE
         self._ticks = 0
         self._interventions = 0
@@ -135,6 +148,35 @@ class SafetyFilter:
         self._ladder.release()
         self._follower.lapsed = False
         return Answer(True, "reset; call enable to move")
+
+    def add_obstacle(self, obstacle: Obstacle) -> Answer:
+        """Keep away from a thing from the next tick on; one of the same name is moved there.
+
+        Update a moving thing as often as it is seen: what it may have moved since then, at
+        its ``speed_bound_m_s``, is kept free as well.
+        """
+        if self._guard is None:
+            return Answer(False, "no distances are kept: scene.enabled is false, or no URDF")
+        try:
+            if self._outputs.started:
+                self._guard.moved(self._outputs.motion.q)
+            self._guard.add(obstacle, self._steady_ns)
+        except Exception as error:  # noqa: BLE001
+            self._fault(f"obstacle: {error!r}")
+            return Answer(False, self._ladder.latch_detail)
+        return Answer(True, f"{obstacle.name} added")
+
+    def remove_obstacle(self, name: str) -> Answer:
+        """Forget a thing that was added."""
+        if self._guard is None or not self._guard.remove(name):
+            known = [item.name for item in self.obstacles]
+            return Answer(False, f"no obstacle {name!r}; there are {known}")
+        return Answer(True, f"{name} removed")
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """Things that were added."""
+        return self._guard.obstacles if self._guard else ()
 
     # ---- what arrives --------------------------------------------------------------
 
@@ -216,6 +258,7 @@ class SafetyFilter:
 
     def _tick(self, now_ns: int, steady_ns: int) -> tuple[Command | None, FloatArray]:
         outputs = self._outputs
+        self._steady_ns = steady_ns
         self._watch(now_ns, steady_ns)
         if not outputs.started:
             ladder = self._ladder
@@ -232,23 +275,14 @@ class SafetyFilter:
             last, now = self._follower.sample()
             requested, source = now.q, self._follower.source_stamp_ns
             wish = approach(requested, last, outputs.motion, self._chase, self._dt)
-            step, wrong = self._nearest_step(wish)
-            self._judge(now, step.motion.q)
+            choice = self._chooser.choose(wish, steady_ns)
+            step, wrong = choice.step, choice.wrong
+            self._judge(now, choice)
         if wrong:
             self._fault(f"post-check: {wrong.name} on the output")
             self._ladder.reasons |= wrong
             return self._emergency(now_ns)
         return self._commit(step, now_ns, source), requested
-
-    def _nearest_step(self, wish: FloatArray) -> tuple[Step, Reason]:
-        """The step nearest to ``wish`` (J,) rad, and what is still wrong with it."""
-        outputs = self._outputs
-        step = outputs.step_to(wish)
-        wrong = outputs.check(step)
-        if wrong:
-            step = outputs.step_to(project(wish, outputs.motion, self._limits, self._dt))
-            wrong = outputs.check(step)
-        return step, wrong
 
     def _watch(self, now_ns: int, steady_ns: int) -> None:
         """Watchdogs and clocks; may brake or latch."""
@@ -289,9 +323,9 @@ class SafetyFilter:
             return
         ladder.set(SafetyMode.NORMAL, Reason.NONE, "")
 
-    def _judge(self, requested: Motion, output: FloatArray) -> None:
+    def _judge(self, requested: Motion, choice: Choice) -> None:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""
-        change = float(np.abs(requested.q - output).max())
+        change = float(np.abs(requested.q - choice.step.motion.q).max())
         threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
         if change <= threshold:
             self._limiting = Reason.NONE
@@ -300,7 +334,7 @@ class SafetyFilter:
         q, dt = requested.q, self._dt
         v = (q - last.q) / dt
         a = (v - last.v) / dt
-        found = Reason.NONE
+        found = choice.kept_off
         if ((q < limits.lower) | (q > limits.upper)).any():
             found |= Reason.POSITION_LIMIT
         if (np.abs(v) > limits.velocity).any():
@@ -309,10 +343,14 @@ class SafetyFilter:
             found |= Reason.ACCELERATION_LIMIT
         if (np.abs(a - last.a) > limits.jerk * dt).any():
             found |= Reason.JERK_LIMIT
-        # none of these: it had to slow down ahead of a position limit
-        self._limiting = found or Reason.POSITION_LIMIT
+        # none of these: it had to slow down ahead of a position limit, or still catches up
+        self._limiting = found or self._limiting or Reason.POSITION_LIMIT
         self._interventions += 1
-        self._ladder.set(SafetyMode.LIMITED, self._limiting, f"changed by {change:.4f} rad")
+        detail = f"changed by {change:.4f} rad"
+        if choice.kept_off:
+            room = choice.certificate
+            detail += f"; {room.name} at {room.distance:.4f} m, margin {room.margin:.4f} m" * bool(room.name)
+        self._ladder.set(SafetyMode.LIMITED, self._limiting, detail)
 
     def _commit(self, step: Step, now_ns: int, source_stamp_ns: int) -> Command:
         self._outputs.commit(step)
@@ -357,6 +395,8 @@ class SafetyFilter:
         speed = measured.velocity if moves else np.zeros_like(measured.velocity)
         self._outputs.begin(measured.position, speed)
         self._follower.start(self._outputs.motion)
+        if self._guard is not None:
+            self._guard.start(self._outputs.motion.q)
         if ladder.latched & Reason.POSITION_LIMIT:
             ladder.latch_detail = "not reset since the start"
 

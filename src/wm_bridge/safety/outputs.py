@@ -23,6 +23,11 @@ class Step(NamedTuple):
     motion: Motion
     brake: FloatArray
 
+    @property
+    def outputs(self) -> FloatArray:
+        """(N + 1, J) the output and the brake, rad."""
+        return np.concatenate([self.motion.q[None], self.brake])
+
 
 class Outputs:
     """Last outputs, and every step of the full brake from the last one."""

@@ -1,0 +1,134 @@
+"""From a wish to the output that may be sent: box, distance rows, certificate, else the brake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_bridge.core.types import FloatArray, Reason
+from wm_bridge.safety import qp
+from wm_bridge.safety.box import acceleration_box, project
+from wm_bridge.safety.guard import CLEAR, Certificate, DistanceGuard, Near
+from wm_bridge.safety.limits import MotionLimits
+from wm_bridge.safety.outputs import Outputs, Step
+
+_ROOM_SLACK = 1e-9  # m, rounding
+_ROW_SLACK = 1e-9  # m
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What goes out.
+
+    Attributes:
+        step: the output and the brake from it.
+        wrong: what the post-check still objects to.
+        kept_off: distance reasons that changed the wish.
+        certificate: of the stop that decided.
+    """
+
+    step: Step
+    wrong: Reason
+    kept_off: Reason = Reason.NONE
+    certificate: Certificate = CLEAR
+
+
+class StepChooser:
+    """Finds the nearest output to a wish from which a safe stop is certain.
+
+    Args:
+        outputs: what went out before. limits: of the joints. dt: control period, s.
+        guard: distances, None for a robot without a description. solver: of the rows.
+    """
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        limits: MotionLimits,
+        dt: float,
+        guard: DistanceGuard | None,
+        solver: qp.Solver,
+    ) -> None:
+        self._outputs, self._limits, self._dt = outputs, limits, dt
+        self._guard, self._solver = guard, solver
+
+    def choose(self, wish: FloatArray, steady_ns: int, speed_limit: float = np.inf) -> Choice:
+        """The output for this tick.
+
+        Args:
+            wish: (J,) rad. steady_ns: steady clock. speed_limit: of every link point, m/s.
+        """
+        step, wrong = self._within_limits(wish)
+        if self._guard is None or wrong:
+            return Choice(step, wrong)
+        kept_off = Reason.NONE
+        if speed_limit < np.inf:
+            slower = self._slowed(step, speed_limit)
+            if slower is None:
+                return Choice(self._outputs.brake_step, Reason.NONE, Reason.TOOL_SPEED)
+            if slower is not step:
+                step, kept_off = slower, Reason.TOOL_SPEED
+        q = self._outputs.motion.q
+        near = self._guard.look(q, step.outputs, steady_ns)
+        if not near.pairs.size:
+            return Choice(step, wrong, kept_off)
+        rowed, reason = self._obey_rows(step, near, steady_ns)
+        if rowed is None:
+            worst = self._guard.certify(q, step.outputs, steady_ns)
+            return Choice(self._outputs.brake_step, Reason.NONE, kept_off | reason, worst)
+        kept_off |= reason
+        certificate = self._guard.certify(q, rowed.outputs, steady_ns)
+        if certificate.room >= -_ROOM_SLACK:
+            return Choice(rowed, Reason.NONE, kept_off, certificate)
+        brake = self._outputs.brake_step
+        middle, wrong = self._within_limits((rowed.motion.q + brake.motion.q) * 0.5)
+        if not wrong and self._guard.certify(q, middle.outputs, steady_ns).room >= -_ROOM_SLACK:
+            return Choice(middle, Reason.NONE, kept_off | certificate.kind, certificate)
+        return Choice(brake, Reason.NONE, kept_off | certificate.kind, certificate)
+
+    def _within_limits(self, wish: FloatArray) -> tuple[Step, Reason]:
+        """The step nearest to ``wish`` (J,) rad, and what is still wrong with it."""
+        step = self._outputs.step_to(wish)
+        wrong = self._outputs.check(step)
+        if wrong:
+            step = self._outputs.step_to(project(wish, self._outputs.motion, self._limits, self._dt))
+            wrong = self._outputs.check(step)
+        return step, wrong
+
+    def _obey_rows(self, step: Step, near: Near, steady_ns: int) -> tuple[Step | None, Reason]:
+        """The nearest step that keeps the rows; None when there is none."""
+        assert self._guard is not None
+        row = self._guard.rows(near, steady_ns)
+        motion, dt = self._outputs.motion, self._dt
+        broken = row.gradient @ (step.motion.q - motion.q) < row.bound - _ROW_SLACK
+        if not broken.any():
+            return step, Reason.NONE
+        reason = self._guard.kinds(near.pairs[broken])
+        low, high = acceleration_box(motion, self._limits, dt)
+        v = qp.solve(
+            (step.motion.q - motion.q) / dt,
+            motion.v + np.minimum(low, high) * dt,
+            motion.v + high * dt,
+            row.gradient,
+            row.bound / dt,
+            self._solver,
+        )
+        if v is None:
+            return None, reason
+        found, wrong = self._within_limits(motion.q + v * dt)
+        return (None if wrong else found), reason
+
+    def _slowed(self, step: Step, limit: float) -> Step | None:
+        """The step with no point of the robot faster than ``limit`` m/s; None when there is none."""
+        assert self._guard is not None
+        q = self._outputs.motion.q
+        for _ in range(3):
+            speed = self._guard.fastest_point(q, step.motion.q) / self._dt
+            if speed <= limit:
+                return step
+            slower, wrong = self._within_limits(q + (step.motion.q - q) * (0.999 * limit / speed))
+            if wrong:
+                return None
+            step = slower
+        return None

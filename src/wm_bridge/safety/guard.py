@@ -1,0 +1,239 @@
+"""Keeps the distances: which pairs matter now, their rows, and the certificate of a stop."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from wm_bridge.core.types import FloatArray, Reason
+from wm_bridge.safety.obstacles import Obstacle
+from wm_bridge.safety.scene import SceneSettings
+from wm_bridge.safety.shapes import RobotShapes
+from wm_bridge.safety.surroundings import Index, Surroundings, build
+
+_LOOK_AHEAD = 1.6  # rows act before the stop itself comes near
+_LEAVE_M = 0.0005  # a pair inside its margin at the start may come no nearer than this
+_SAMPLES = 7  # postures along a brake; the bound between them covers the rest
+
+
+class Row(NamedTuple):
+    """``gradient @ (next - last) >= bound`` for K pairs: (K, J) m/rad, (K,) m."""
+
+    gradient: FloatArray
+    bound: FloatArray
+
+
+class Near(NamedTuple):
+    """(K,) pairs, ascending, and the (N, 4, 4) joint frames at the last output."""
+
+    pairs: Index
+    frames: FloatArray
+
+
+class Certificate(NamedTuple):
+    """Smallest room to a margin over a whole stop (m, swept) and what it belongs to."""
+
+    room: float
+    distance: float
+    margin: float
+    kind: Reason
+    name: str
+
+
+_NOTHING = Near(np.zeros(0, dtype=np.intp), np.zeros((0, 4, 4)))
+CLEAR = Certificate(np.inf, np.inf, 0.0, Reason.NONE, "")
+
+
+class DistanceGuard:
+    """Distances of all pairs, measured only as often as needed.
+
+    A distance measured once is a lower bound as long as the levers of the joints times
+    their way since then do not use it up; only pairs that could come near are measured.
+
+    A pair that is inside its margin at the start (or when a thing is put there) must not
+    come nearer, and keeps its margin once it has it.
+
+    Args:
+        shapes: of the robot. scene: margins and fixed things. dt: control period, s.
+    """
+
+    def __init__(self, shapes: RobotShapes, scene: SceneSettings, dt: float) -> None:
+        self._shapes, self._scene, self._dt = shapes, scene, dt
+        self._obstacles: dict[str, Obstacle] = {}
+        self._stamps: dict[str, int] = {}
+        self._q: FloatArray | None = None
+        self._pairs: Surroundings = build(shapes, scene, {})
+        count = len(self._pairs.names)
+        self._distance: FloatArray = np.full(count, np.nan)
+        self._where: FloatArray = np.full((count, shapes.lever.shape[1]), np.nan)
+        self._floor: FloatArray = self._pairs.margin
+        self._still: FloatArray = np.zeros(count)
+        self._moves = False
+
+    # ---- things --------------------------------------------------------------------
+
+    @property
+    def obstacles(self) -> tuple[Obstacle, ...]:
+        """Present obstacles."""
+        return tuple(self._obstacles.values())
+
+    def add(self, obstacle: Obstacle, steady_ns: int) -> None:
+        """Add a thing, or put it elsewhere when one of that name is there."""
+        self._obstacles = {**self._obstacles, obstacle.name: obstacle}
+        self._stamps[obstacle.name] = steady_ns
+        self._rebuild()
+
+    def remove(self, name: str) -> bool:
+        """Forget a thing; False when there is none of that name."""
+        if name not in self._obstacles:
+            return False
+        self._obstacles = {key: item for key, item in self._obstacles.items() if key != name}
+        self._rebuild()
+        return True
+
+    def start(self, q: FloatArray) -> None:
+        """Begin at (J,) rad."""
+        self._q = np.array(q)
+        self._measure_all()
+        inside = self._distance < self._pairs.margin
+        self._floor = np.where(inside, self._distance - _LEAVE_M, self._pairs.margin)
+
+    def moved(self, q: FloatArray) -> None:
+        """The arm is at (J,) rad now, without having asked."""
+        self._q = q
+
+    def _rebuild(self) -> None:
+        floors = dict(zip(self._keys(), self._floor.tolist(), strict=True)) if self._q is not None else {}
+        self._pairs = build(self._shapes, self._scene, self._obstacles)
+        self._moves = bool(self._pairs.speed.any())
+        self._still = np.zeros(len(self._pairs.names))
+        if self._q is not None:
+            self.start(self._q)
+            kept = np.array([floors.get(key, -np.inf) for key in self._keys()])
+            self._floor = np.maximum(self._floor, np.minimum(kept, self._pairs.margin))
+
+    def _keys(self) -> list[tuple[int, int, str]]:
+        """What makes a pair the same pair before and after a rebuild."""
+        pairs, own = self._pairs, len(self._shapes.names)
+        others = [int(b) if k < pairs.runs[0] and b < own else -1 for k, b in enumerate(pairs.other)]
+        return list(zip(pairs.shape.tolist(), others, pairs.names, strict=True))
+
+    def _measure_all(self) -> None:
+        assert self._q is not None
+        every = np.arange(len(self._pairs.names))
+        frames = self._shapes.chain.frames(self._q[None])
+        self._distance = self._pairs.measure(frames, every).distance[0]
+        self._where = np.tile(self._q, (len(every), 1))
+
+    def tightest(self, q: FloatArray) -> Certificate:
+        """The pair with least room to its margin at (J,) rad, measured anew."""
+        every = np.arange(len(self._pairs.names))
+        distance = self._pairs.measure(self._shapes.chain.frames(q[None]), every).distance[0]
+        room = distance - self._pairs.margin
+        worst = int(np.argmin(room))
+        return self._describe(worst, float(room[worst]), float(distance[worst]))
+
+    # ---- each tick -----------------------------------------------------------------
+
+    def look(self, q: FloatArray, outputs: FloatArray, steady_ns: int) -> Near:
+        """Pairs that the coming outputs could bring near.
+
+        Args:
+            q: (J,) last output, rad. outputs: (N, J) the next one and the brake from it.
+        """
+        self._q = q
+        way = np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD
+        closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
+        near = self._in_reach(q, way, closing)
+        if not near.size:
+            return _NOTHING
+        frames = self._shapes.chain.frames(q[None])
+        distance = self._pairs.measure(frames, near).distance[0]
+        self._distance[near] = distance
+        self._where[near] = q
+        kept = np.minimum(self._pairs.margin[near], distance - _LEAVE_M)
+        self._floor[near] = np.maximum(self._floor[near], kept)
+        reach = self._pairs.lever[near] @ way + closing[near]
+        return Near(near[distance - reach < self._floor[near]], frames[0])
+
+    def rows(self, near: Near, steady_ns: int) -> Row:
+        """Barrier rows: gradient . dq >= -rate dt (distance - margin), all per tick."""
+        pairs = near.pairs
+        room = self._distance[pairs] - self._floor[pairs] - self._closing(steady_ns, self._dt)[pairs]
+        bound = -self._scene.approach_rate_s * self._dt * np.maximum(room, 0.0)
+        return Row(self._pairs.gradients(near.frames, pairs), bound)
+
+    def certify(self, q: FloatArray, outputs: FloatArray, steady_ns: int) -> Certificate:
+        """Would all margins be kept from the last output to the end of the stop?
+
+        Args:
+            q: (J,) last output, rad. outputs: (N, J) the next one and the brake from it.
+
+        Returns:
+            The least room, between the outputs too; >= 0 is certified.
+        """
+        closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
+        near = self._in_reach(q, np.abs(outputs - q).max(axis=0), closing)
+        if not near.size:
+            return CLEAR
+        path = np.concatenate([q[None], outputs])
+        taken, begin, end, share = _spread(len(path))
+        postures = path[taken]
+        distance, between = self._pairs.measure(self._shapes.chain.frames(postures), near)
+        lever = self._pairs.lever[near]
+        off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
+        bent = np.maximum.reduceat(off, taken[:-1], axis=0) @ lever.T
+        turn = np.abs(postures[1:] - postures[:-1]) @ (lever > 0.0).T
+        curve = 0.125 * lever.max(axis=1) * turn * turn
+        lowest = np.minimum(between - bent - curve, distance[1:]).min(axis=0)
+        room = lowest - closing[near] - self._floor[near]
+        worst = int(np.argmin(room))
+        return self._describe(int(near[worst]), float(room[worst]), float(lowest[worst]))
+
+    def kinds(self, pairs: Index) -> Reason:
+        """Reason bits of the pairs."""
+        return Reason(int(np.bitwise_or.reduce(self._pairs.kind[pairs])))
+
+    def fastest_point(self, q: FloatArray, after: FloatArray) -> float:
+        """Longest way of any point of the robot from (J,) to (J,) rad, m."""
+        points = self._pairs.points(self._shapes.chain.frames(np.stack([q, after])))
+        way = points[1] - points[0]
+        return float(np.sqrt((way * way).sum(axis=-1).max()))
+
+    def _in_reach(self, q: FloatArray, way: FloatArray, closing: FloatArray) -> Index:
+        """Pairs that a motion of ``way`` (J,) rad from q could bring below their floor."""
+        reach = ((np.abs(q - self._where) + way) * self._pairs.lever).sum(axis=1)
+        return np.flatnonzero(self._distance - reach - closing < self._floor)
+
+    def _describe(self, pair: int, room: float, distance: float) -> Certificate:
+        pairs = self._pairs
+        kind = Reason(int(pairs.kind[pair]))
+        return Certificate(room, distance, float(pairs.margin[pair]), kind, pairs.names[pair])
+
+    def _closing(self, steady_ns: int, horizon_s: float) -> FloatArray:
+        """(P,) m that the other things may have come nearer since seen, at the horizon's end."""
+        if not self._moves:
+            return self._still
+        moving = [item.name for item in self._obstacles.values() if item.speed_bound_m_s]
+        seen = min(self._stamps[name] for name in moving)
+        age = max(steady_ns - seen, 0) * 1e-9
+        return np.asarray(self._pairs.speed * (age + horizon_s))
+
+
+@functools.cache
+def _spread(count: int) -> tuple[Index, Index, Index, FloatArray]:
+    """Rows of a path to look at: the first two, the last, and some between.
+
+    Returns:
+        (T,) taken rows; for each row but the last: the taken ones around it, and (count-1, 1)
+        where it lies between them.
+    """
+    taken = np.arange(count)
+    if count > _SAMPLES:
+        spread = np.linspace(1, count - 1, _SAMPLES - 1).round().astype(np.intp)
+        taken = np.unique(np.concatenate([[0], spread]))
+    index = np.arange(count - 1)
+    segment = np.searchsorted(taken, index, side="right") - 1
+    begin, end = taken[segment], taken[segment + 1]
+    return taken, begin, end, ((index - begin) / (end - begin))[:, None]

@@ -1,0 +1,99 @@
+"""The robot's collision shapes, from the URDF: points and capsules that cover them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import coal
+import numpy as np
+import pinocchio
+from numpy.typing import NDArray
+
+from wm_bridge.core.kinematics import RobotDescription
+from wm_bridge.core.types import FloatArray
+from wm_bridge.safety.chain import Chain
+
+POINTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RobotShapes:
+    """S shapes, each fixed to a joint frame, covered in two ways.
+
+    Attributes:
+        chain: joint frames.
+        names: of the links they belong to.
+        joint: (S,) joint frame they hang on.
+        points: (S, 8, 3) m; the hull of the points, grown by ``radius``, covers the shape.
+            A box is its corners (exact); a cylinder is a capsule around it.
+        radius: (S,) m.
+        ends: (S, 2, 3) m, with ``thickness`` (S,) m: a capsule that covers the shape.
+        lever: (S, J) m; a turn of joint j by 1 rad moves no point of the shape further.
+    """
+
+    chain: Chain
+    names: tuple[str, ...]
+    joint: NDArray[np.intp]
+    points: FloatArray
+    radius: FloatArray
+    ends: FloatArray
+    thickness: FloatArray
+    lever: FloatArray
+
+    @classmethod
+    def from_spec(cls, spec: RobotDescription) -> RobotShapes:
+        """Read the collision shapes of the robot's URDF.
+
+        Raises:
+            ValueError: a shape that is no box, cylinder or sphere, or none at all.
+        """
+        chain = Chain(spec)
+        model = pinocchio.buildGeomFromUrdf(
+            chain.model, str(spec.urdf_path()), pinocchio.GeometryType.COLLISION
+        )
+        names, joint, points, radius, ends, thickness = [], [], [], [], [], []
+        for item in model.geometryObjects:
+            name = chain.model.frames[item.parentFrame].name
+            corners, r, segment, t = _cover(item.geometry, name)
+            T = np.array(item.placement.homogeneous)
+            names.append(name)
+            joint.append(int(item.parentJoint))
+            points.append(corners @ T[:3, :3].T + T[:3, 3])
+            radius.append(r)
+            ends.append(segment @ T[:3, :3].T + T[:3, 3])
+            thickness.append(t)
+        if not names:
+            raise ValueError(f"{spec.urdf_path().name} has no collision shapes; add some")
+        lever = _levers(chain, joint, np.array(ends), np.array(thickness))
+        return cls(
+            chain, tuple(names), np.array(joint), np.array(points), np.array(radius),
+            np.array(ends), np.array(thickness), lever,
+        )  # fmt: skip
+
+
+def _cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
+    """Points (8, 3) and their radius, segment (2, 3) and its radius, in the shape's frame."""
+    if isinstance(shape, coal.Sphere):
+        return np.zeros((POINTS, 3)), float(shape.radius), np.zeros((2, 3)), float(shape.radius)
+    if isinstance(shape, (coal.Cylinder, coal.Capsule)):
+        segment = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]]) * float(shape.halfLength)
+        r = float(shape.radius)
+        return np.tile(segment, (POINTS // 2, 1)), r, segment, r
+    if isinstance(shape, coal.Box):
+        half = np.array(shape.halfSide)
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        longest = int(np.argmax(half))
+        segment = np.zeros((2, 3))
+        segment[:, longest] = [-half[longest], half[longest]]
+        return signs * half, 0.0, segment, float(np.linalg.norm(np.delete(half, longest)))
+    raise ValueError(f"{name}: {type(shape).__name__}; collision shapes must be boxes, cylinders or spheres")
+
+
+def _levers(chain: Chain, joint: list[int], ends: FloatArray, thickness: FloatArray) -> FloatArray:
+    lever = np.zeros((len(joint), len(chain.parents) - 1))
+    for s, carrier in enumerate(joint):
+        reach = float(np.linalg.norm(ends[s], axis=1).max() + thickness[s])
+        for i in chain.carriers(carrier):
+            lever[s, chain.column[i]] = reach
+            reach += float(np.linalg.norm(np.array(chain.model.jointPlacements[i].translation)))
+    return lever
