@@ -9,12 +9,11 @@ import numpy as np
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety import qp
 from wm_bridge.safety.box import acceleration_box, project
-from wm_bridge.safety.guard import CLEAR, Certificate, DistanceGuard, Near
+from wm_bridge.safety.guard import CLEAR, Assessment, Certificate, DistanceGuard
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.outputs import Outputs, Step
 
 _ROOM_SLACK = 1e-9  # m, rounding
-_ROW_SLACK = 1e-9  # m
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +69,25 @@ class StepChooser:
             if slower is not step:
                 step, kept_off = slower, Reason.TOOL_SPEED
         q = self._outputs.motion.q
-        near = self._guard.look(q, step.outputs, steady_ns)
-        if not near.pairs.size:
-            return Choice(step, wrong, kept_off)
-        rowed, reason = self._obey_rows(step, near, steady_ns)
-        if rowed is None:
-            worst = self._guard.certify(q, step.outputs, steady_ns)
-            return Choice(self._outputs.brake_step, Reason.NONE, kept_off | reason, worst)
-        kept_off |= reason
-        certificate = self._guard.certify(q, rowed.outputs, steady_ns)
+        found = self._guard.assess(q, step.outputs, steady_ns)
+        if found.broken.any():
+            kept_off |= self._guard.kinds(found.pairs[found.broken])
+            rowed = self._obey_rows(step, found)
+            if rowed is None:
+                return Choice(self._outputs.brake_step, Reason.NONE, kept_off, found.certificate)
+            step = rowed
+            found = self._guard.assess(q, step.outputs, steady_ns)
+        certificate = found.certificate
         if certificate.room >= -_ROOM_SLACK:
-            return Choice(rowed, Reason.NONE, kept_off, certificate)
+            return Choice(step, Reason.NONE, kept_off, certificate)
+        kept_off |= certificate.kind
         brake = self._outputs.brake_step
-        middle, wrong = self._within_limits((rowed.motion.q + brake.motion.q) * 0.5)
-        if not wrong and self._guard.certify(q, middle.outputs, steady_ns).room >= -_ROOM_SLACK:
-            return Choice(middle, Reason.NONE, kept_off | certificate.kind, certificate)
-        return Choice(brake, Reason.NONE, kept_off | certificate.kind, certificate)
+        middle, wrong = self._within_limits((step.motion.q + brake.motion.q) * 0.5)
+        if not wrong:
+            halfway = self._guard.assess(q, middle.outputs, steady_ns).certificate
+            if halfway.room >= -_ROOM_SLACK:
+                return Choice(middle, Reason.NONE, kept_off, certificate)
+        return Choice(brake, Reason.NONE, kept_off, certificate)
 
     def _within_limits(self, wish: FloatArray) -> tuple[Step, Reason]:
         """The step nearest to ``wish`` (J,) rad, and what is still wrong with it."""
@@ -96,15 +98,11 @@ class StepChooser:
             wrong = self._outputs.check(step)
         return step, wrong
 
-    def _obey_rows(self, step: Step, near: Near, steady_ns: int) -> tuple[Step | None, Reason]:
-        """The nearest step that keeps the rows; None when there is none."""
+    def _obey_rows(self, step: Step, found: Assessment) -> Step | None:
+        """The nearest step that keeps the barrier rows; None when there is none."""
         assert self._guard is not None
-        row = self._guard.rows(near, steady_ns)
+        row = self._guard.rows(found)
         motion, dt = self._outputs.motion, self._dt
-        broken = row.gradient @ (step.motion.q - motion.q) < row.bound - _ROW_SLACK
-        if not broken.any():
-            return step, Reason.NONE
-        reason = self._guard.kinds(near.pairs[broken])
         low, high = acceleration_box(motion, self._limits, dt)
         v = qp.solve(
             (step.motion.q - motion.q) / dt,
@@ -115,9 +113,9 @@ class StepChooser:
             self._solver,
         )
         if v is None:
-            return None, reason
-        found, wrong = self._within_limits(motion.q + v * dt)
-        return (None if wrong else found), reason
+            return None
+        nearest, wrong = self._within_limits(motion.q + v * dt)
+        return None if wrong else nearest
 
     def _slowed(self, step: Step, limit: float) -> Step | None:
         """The step with no point of the robot faster than ``limit`` m/s; None when there is none."""

@@ -6,6 +6,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
@@ -14,6 +15,7 @@ from wm_bridge.safety.surroundings import Index, Surroundings, build
 
 _LOOK_AHEAD = 1.6  # rows act before the stop itself comes near
 _LEAVE_M = 0.0005  # a pair inside its margin at the start may come no nearer than this
+_ROW_SLACK = 1e-9  # m, rounding
 _SAMPLES = 7  # postures along a brake; the bound between them covers the rest
 
 
@@ -22,13 +24,6 @@ class Row(NamedTuple):
 
     gradient: FloatArray
     bound: FloatArray
-
-
-class Near(NamedTuple):
-    """(K,) pairs, ascending, and the (N, 4, 4) joint frames at the last output."""
-
-    pairs: Index
-    frames: FloatArray
 
 
 class Certificate(NamedTuple):
@@ -41,8 +36,28 @@ class Certificate(NamedTuple):
     name: str
 
 
-_NOTHING = Near(np.zeros(0, dtype=np.intp), np.zeros((0, 4, 4)))
 CLEAR = Certificate(np.inf, np.inf, 0.0, Reason.NONE, "")
+
+
+class Assessment(NamedTuple):
+    """A step seen from the pairs that it could bring near.
+
+    Attributes:
+        pairs: (K,) ascending. frames: (N, 4, 4) joint frames at the last output.
+        least: (K,) m that the distances may change by in this period. broken: (K,) bool,
+            which changed by less. certificate: of the whole stop; room >= 0 is certified.
+    """
+
+    pairs: Index
+    frames: FloatArray
+    least: FloatArray
+    broken: NDArray[np.bool_]
+    certificate: Certificate
+
+
+_FREE = Assessment(
+    np.zeros(0, dtype=np.intp), np.zeros((0, 4, 4)), np.zeros(0), np.zeros(0, dtype=bool), CLEAR
+)
 
 
 class DistanceGuard:
@@ -136,60 +151,55 @@ class DistanceGuard:
 
     # ---- each tick -----------------------------------------------------------------
 
-    def look(self, q: FloatArray, outputs: FloatArray, steady_ns: int) -> Near:
-        """Pairs that the coming outputs could bring near.
+    def assess(self, q: FloatArray, outputs: FloatArray, steady_ns: int) -> Assessment:
+        """Would all margins be kept, from the last output to the end of the stop?
 
         Args:
             q: (J,) last output, rad. outputs: (N, J) the next one and the brake from it.
         """
         self._q = q
-        way = np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD
         closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
-        near = self._in_reach(q, way, closing)
+        near = self._in_reach(q, np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD, closing)
         if not near.size:
-            return _NOTHING
-        frames = self._shapes.chain.frames(q[None])
-        distance = self._pairs.measure(frames, near).distance[0]
-        self._distance[near] = distance
-        self._where[near] = q
-        kept = np.minimum(self._pairs.margin[near], distance - _LEAVE_M)
-        self._floor[near] = np.maximum(self._floor[near], kept)
-        reach = self._pairs.lever[near] @ way + closing[near]
-        return Near(near[distance - reach < self._floor[near]], frames[0])
-
-    def rows(self, near: Near, steady_ns: int) -> Row:
-        """Barrier rows: gradient . dq >= -rate dt (distance - margin), all per tick."""
-        pairs = near.pairs
-        room = self._distance[pairs] - self._floor[pairs] - self._closing(steady_ns, self._dt)[pairs]
-        bound = -self._scene.approach_rate_s * self._dt * np.maximum(room, 0.0)
-        return Row(self._pairs.gradients(near.frames, pairs), bound)
-
-    def certify(self, q: FloatArray, outputs: FloatArray, steady_ns: int) -> Certificate:
-        """Would all margins be kept from the last output to the end of the stop?
-
-        Args:
-            q: (J,) last output, rad. outputs: (N, J) the next one and the brake from it.
-
-        Returns:
-            The least room, between the outputs too; >= 0 is certified.
-        """
-        closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
-        near = self._in_reach(q, np.abs(outputs - q).max(axis=0), closing)
-        if not near.size:
-            return CLEAR
+            return _FREE
         path = np.concatenate([q[None], outputs])
         taken, begin, end, share = _spread(len(path))
         postures = path[taken]
-        distance, between = self._pairs.measure(self._shapes.chain.frames(postures), near)
+        frames = self._shapes.chain.frames(postures)
+        distance, between = self._pairs.measure(frames, near)
+        self._note(q, near, distance[0])
+        floor = self._floor[near]
+        # Barrier rows: the next output may use up only a part of the room.
+        room = distance[0] - floor - self._closing(steady_ns, self._dt)[near]
+        least = -self._scene.approach_rate_s * self._dt * np.maximum(room, 0.0)
+        broken = distance[1] - distance[0] < least - _ROW_SLACK
+        # Swept bound: chord of the joints, curve of the points, way of the other things.
         lever = self._pairs.lever[near]
         off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
         bent = np.maximum.reduceat(off, taken[:-1], axis=0) @ lever.T
         turn = np.abs(postures[1:] - postures[:-1]) @ (lever > 0.0).T
         curve = 0.125 * lever.max(axis=1) * turn * turn
         lowest = np.minimum(between - bent - curve, distance[1:]).min(axis=0)
-        room = lowest - closing[near] - self._floor[near]
-        worst = int(np.argmin(room))
-        return self._describe(int(near[worst]), float(room[worst]), float(lowest[worst]))
+        left = lowest - closing[near] - floor
+        worst = int(np.argmin(left))
+        certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
+        return Assessment(near, frames[0], least, broken, certificate)
+
+    def rows(self, found: Assessment) -> Row:
+        """The barrier rows of an assessment: gradient . dq >= bound."""
+        return Row(self._pairs.gradients(found.frames, found.pairs), found.least)
+
+    def _in_reach(self, q: FloatArray, way: FloatArray, closing: FloatArray) -> Index:
+        """Pairs that a motion of ``way`` (J,) rad from q could bring below their floor."""
+        reach = ((np.abs(q - self._where) + way) * self._pairs.lever).sum(axis=1)
+        return np.flatnonzero(self._distance - reach - closing < self._floor)
+
+    def _note(self, q: FloatArray, near: Index, distance: FloatArray) -> None:
+        """Remember distances measured at q; a pair that has its margin keeps it."""
+        self._distance[near] = distance
+        self._where[near] = q
+        kept = np.minimum(self._pairs.margin[near], distance - _LEAVE_M)
+        self._floor[near] = np.maximum(self._floor[near], kept)
 
     def kinds(self, pairs: Index) -> Reason:
         """Reason bits of the pairs."""
@@ -200,11 +210,6 @@ class DistanceGuard:
         points = self._pairs.points(self._shapes.chain.frames(np.stack([q, after])))
         way = points[1] - points[0]
         return float(np.sqrt((way * way).sum(axis=-1).max()))
-
-    def _in_reach(self, q: FloatArray, way: FloatArray, closing: FloatArray) -> Index:
-        """Pairs that a motion of ``way`` (J,) rad from q could bring below their floor."""
-        reach = ((np.abs(q - self._where) + way) * self._pairs.lever).sum(axis=1)
-        return np.flatnonzero(self._distance - reach - closing < self._floor)
 
     def _describe(self, pair: int, room: float, distance: float) -> Certificate:
         pairs = self._pairs
