@@ -12,8 +12,23 @@ from pathlib import Path
 import yaml
 
 from wm_bridge import resources
+from wm_bridge.safety.health import HealthSettings
+from wm_bridge.safety.human import HumanSettings
+from wm_bridge.safety.presence import DeadmanSettings, DriverSettings
 from wm_bridge.safety.qp import BACKENDS
 from wm_bridge.safety.scene import SceneSettings
+from wm_bridge.safety.settings import read_group
+from wm_bridge.safety.trust import TrustSettings
+
+
+GROUPS: Mapping[str, type] = {
+    "scene": SceneSettings,
+    "human": HumanSettings,
+    "trust": TrustSettings,
+    "health": HealthSettings,
+    "deadman": DeadmanSettings,
+    "driver": DriverSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +61,20 @@ class SafetyConfig:
     tracking_error_rad: float
     tracking_error_ms: float
     clock_jump_ms: float
+    tick_budget_ms: float
+    reduced: bool
+    reduced_speed_m_s: float
     qp_backend: str
     scene: SceneSettings
+    human: HumanSettings
+    trust: TrustSettings
+    health: HealthSettings
+    deadman: DeadmanSettings
+    driver: DriverSettings
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scene, SceneSettings):
-            object.__setattr__(self, "scene", SceneSettings.from_mapping(self.scene))
+        for name, group in GROUPS.items():
+            object.__setattr__(self, name, read_group(group, name, getattr(self, name)))
         if self.qp_backend not in BACKENDS:
             raise ValueError(f"safety: qp_backend {self.qp_backend!r} is none of {list(BACKENDS)}")
         for field in dataclasses.fields(self):
@@ -64,6 +87,7 @@ class SafetyConfig:
             ("period_ms", "state_timeout_ms"),
             ("period_ms", "command_timeout_ms"),
             ("command_timeout_ms", "command_max_duration_ms"),
+            ("tick_budget_ms", "period_ms"),
         ):
             if getattr(self, short) >= getattr(self, long):
                 raise ValueError(
@@ -108,7 +132,7 @@ _MAY_BE_ZERO = ("position_margin_rad", "intervention_rad", "start_tolerance_rad"
 
 def _check(name: str, value: object, kind: str) -> None:
     """Refuse a value of the wrong type, NaN, infinite, negative or zero where it must not be."""
-    if kind in ("str", "SceneSettings"):
+    if kind == "str" or kind.endswith("Settings"):
         return  # checked on their own
     if kind == "bool":
         if not isinstance(value, bool):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -22,17 +23,21 @@ from wm_bridge.core.types import (
 from wm_bridge.safety import qp
 from wm_bridge.safety.answers import Answer, FilterStatus
 from wm_bridge.safety.box import Motion, approach
+from wm_bridge.safety.budget import TimeBudget
 from wm_bridge.safety.chooser import Choice, StepChooser
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.guard import DistanceGuard
+from wm_bridge.safety.health import Health, Level
 from wm_bridge.safety.inputs import Inputs
 from wm_bridge.safety.ladder import Ladder
 from wm_bridge.safety.limits import MotionLimits, Shares
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.outputs import Outputs, Step
+from wm_bridge.safety.record import Intervention, InterventionRecord
 from wm_bridge.safety.shapes import RobotShapes
 from wm_bridge.safety.start import describe_outside
+from wm_bridge.safety.supervision import Supervision
 
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
@@ -104,9 +109,12 @@ class SafetyFilter:
             self._outputs, self._limits, self._dt, self._guard, qp.solver(config.qp_backend)
         )
         self._steady_ns = 0
+        self._supervision = Supervision(config, getattr(spec, "effort", None))
+        self._budget = TimeBudget(config.tick_budget_ms)
+        self._record = InterventionRecord()
         self._limiting = Reason.NONE
         self._ticks = 0
-        self._interventions = 0
+        self._begin_ns = 0
 
     # ---- what others ask for -------------------------------------------------------
 
@@ -197,6 +205,59 @@ class SafetyFilter:
         except Exception as error:  # noqa: BLE001
             return self._fault(f"camera frame: {error!r}")
 
+    def observe_human(self, distance_m: float, stamp_ns: int, now_ns: int) -> Reason:
+        """Distance of the nearest person, m (infinite: nobody); returns why it was not used."""
+        try:
+            return self._counted(self._supervision.human.observe(distance_m, stamp_ns, now_ns, self._steady_ns))
+        except Exception as error:  # noqa: BLE001
+            return self._fault(f"human distance: {error!r}")
+
+    def observe_trust(self, trust: float, stamp_ns: int, now_ns: int) -> Reason:
+        """Trust of the planner in its model, 0..1; returns why it was not used."""
+        try:
+            return self._counted(self._supervision.trust.observe(trust, stamp_ns, now_ns, self._steady_ns))
+        except Exception as error:  # noqa: BLE001
+            return self._fault(f"trust: {error!r}")
+
+    def observe_health(self, health: Health, now_ns: int) -> Level:
+        """What the motors report; STOP latches at the next tick, DERATE slows, WARN is told."""
+        try:
+            return self._supervision.observe_health(health, self._steady_ns)
+        except Exception as error:  # noqa: BLE001
+            self._fault(f"health: {error!r}")
+            return Level.STOP
+
+    def deadman(self, pressed: bool, now_ns: int) -> None:
+        """State of the deadman switch; must be told again within its time-out."""
+        self._supervision.deadman.observe(pressed, self._steady_ns)
+
+    def observe_driver(self, counter: int, now_ns: int) -> None:
+        """A beat of the driver; a counter that stands still is a dead driver."""
+        self._supervision.driver.observe(counter, self._steady_ns)
+
+    def writers(self, found: int | Sequence[str], now_ns: int = 0) -> None:
+        """Who writes to the hardware topic (a count or node names); more than one latches."""
+        try:
+            self._supervision.count_writers(found)
+        except Exception as error:  # noqa: BLE001
+            self._fault(f"writers: {error!r}")
+
+    def set_reduced(self, on: bool) -> Answer:
+        """Reduced mode: no point of the robot faster than ``reduced_speed_m_s``."""
+        if not on and self._config.reduced:
+            return Answer(False, "reduced mode is set in the configuration; run-time changes are only stricter")
+        self._supervision.reduced = bool(on)
+        return Answer(True, "reduced" if on else "full speed")
+
+    @property
+    def health(self) -> tuple[Level, str]:
+        """How the motors are, and what is worst."""
+        return self._supervision.health.level, self._supervision.health.detail
+
+    def take_interventions(self) -> tuple[Intervention, ...]:
+        """All changes since the last call, oldest first."""
+        return self._record.take()
+
     def submit(self, plan: Trajectory, now_ns: int, steady_ns: int) -> Reason:
         """Hand in a plan; Reason.NONE when it will be followed from the next tick on."""
         try:
@@ -216,7 +277,7 @@ class SafetyFilter:
             The command to send, None until a sane joint state told where the arm is
             (Verdict.output is NaN then), and what was done.
         """
-        begin = self._clock()
+        self._begin_ns = self._clock()
         self._ticks += 1
         try:
             with np.errstate(all="ignore"):  # an absurd number fails the post-check, quietly
@@ -231,7 +292,7 @@ class SafetyFilter:
             output=self._outputs.motion.q,
             margin=self._outputs.margin,
             stamp_ns=now_ns,
-            duration_ns=self._clock() - begin,
+            duration_ns=self._clock() - self._begin_ns,
             detail=self._ladder.detail,
         )
 
@@ -244,7 +305,7 @@ class SafetyFilter:
             ladder.enabled,
             bool(ladder.latched),
             self._ticks,
-            self._interventions,
+            self._record.count,
             sum(self.refusals.values()),
             ladder.detail,
         )
@@ -264,20 +325,28 @@ class SafetyFilter:
             ladder = self._ladder
             ladder.set(SafetyMode.LATCHED, ladder.latched, ladder.latch_detail)
             return None, outputs.motion.q
-        self._choose_mode(steady_ns)
+        self._choose_mode(now_ns, steady_ns)
         self._follower.advance(now_ns)
         if not self._follower.active:
             self._limiting = Reason.NONE
             step, source = outputs.brake_step, 0
             requested = outputs.motion.q  # nothing was asked for
             wrong = outputs.check(step)
+            if not outputs.at_rest:
+                mode, reasons = self._ladder.mode, self._ladder.reasons
+                self._note(now_ns, mode, reasons, requested, Choice(step, wrong))
         else:
             last, now = self._follower.sample()
             requested, source = now.q, self._follower.source_stamp_ns
             wish = approach(requested, last, outputs.motion, self._chase, self._dt)
-            choice = self._chooser.choose(wish, steady_ns)
+            pace = self._supervision.pace(now_ns, steady_ns)
+            choice = self._chooser.choose(wish, steady_ns, pace.limit_m_s)
+            if self._budget.exceeded(self._clock() - self._begin_ns):
+                choice = Choice(outputs.brake_step, Reason.NONE, Reason.TIME_BUDGET)
             step, wrong = choice.step, choice.wrong
-            self._judge(now, choice)
+            self._judge(now, choice, pace.reason, now_ns)
+            if self._budget.lost:
+                self._latch(Reason.TIME_BUDGET, "three ticks in a row took too long")
         if wrong:
             self._fault(f"post-check: {wrong.name} on the output")
             self._ladder.reasons |= wrong
@@ -290,6 +359,8 @@ class SafetyFilter:
         if inputs.clock_jumped(now_ns):
             self._follower.resume_at(now_ns)
             self._brake(Reason.CLOCK_JUMP, "node time jumped")
+        for reason, why in self._supervision.faults(steady_ns):
+            self._latch(reason, why)
         if not self._outputs.started:
             if inputs.measured is not None:
                 self._start_at(inputs.measured)
@@ -302,10 +373,15 @@ class SafetyFilter:
             if inputs.tracking.lost(error, steady_ns) and not self._ladder.latched:
                 self._latch(Reason.TRACKING_ERROR, f"arm is {error:.2f} rad from its command")
 
-    def _choose_mode(self, steady_ns: int) -> None:
+    def _choose_mode(self, now_ns: int, steady_ns: int) -> None:
         """First matching row of the class table."""
         ladder, follower = self._ladder, self._follower
         if ladder.stopped(self._outputs.at_rest):
+            return
+        held, why = self._supervision.holds(now_ns, steady_ns)
+        if held:
+            self._drop_plan()
+            ladder.set(SafetyMode.HOLD, held, why)
             return
         camera = self._inputs.camera_reasons(steady_ns)
         if camera:
@@ -323,7 +399,7 @@ class SafetyFilter:
             return
         ladder.set(SafetyMode.NORMAL, Reason.NONE, "")
 
-    def _judge(self, requested: Motion, choice: Choice) -> None:
+    def _judge(self, requested: Motion, choice: Choice, pace: Reason, now_ns: int) -> None:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""
         change = float(np.abs(requested.q - choice.step.motion.q).max())
         threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
@@ -335,6 +411,8 @@ class SafetyFilter:
         v = (q - last.q) / dt
         a = (v - last.v) / dt
         found = choice.kept_off
+        if found & Reason.TOOL_SPEED:
+            found |= pace
         if ((q < limits.lower) | (q > limits.upper)).any():
             found |= Reason.POSITION_LIMIT
         if (np.abs(v) > limits.velocity).any():
@@ -345,12 +423,29 @@ class SafetyFilter:
             found |= Reason.JERK_LIMIT
         # none of these: it had to slow down ahead of a position limit, or still catches up
         self._limiting = found or self._limiting or Reason.POSITION_LIMIT
-        self._interventions += 1
+        self._note(now_ns, SafetyMode.LIMITED, self._limiting, q, choice)
         detail = f"changed by {change:.4f} rad"
         if choice.kept_off:
             room = choice.certificate
             detail += f"; {room.name} at {room.distance:.4f} m, margin {room.margin:.4f} m" * bool(room.name)
         self._ladder.set(SafetyMode.LIMITED, self._limiting, detail)
+
+    def _note(
+        self, now_ns: int, mode: SafetyMode, reasons: Reason, before: FloatArray, choice: Choice
+    ) -> None:
+        found = choice.certificate
+        near = bool(found.name)
+        self._record.add(
+            Intervention(
+                now_ns,
+                mode,
+                reasons,
+                before,
+                choice.step.motion.q,
+                found.distance if near else math.nan,
+                found.margin if near else math.nan,
+            )
+        )
 
     def _commit(self, step: Step, now_ns: int, source_stamp_ns: int) -> Command:
         self._outputs.commit(step)
@@ -375,6 +470,7 @@ class SafetyFilter:
         others = ladder.latched | ladder.braking
         if not outputs.started or not ladder.enabled:
             others |= Reason.NOT_ENABLED
+        others |= self._supervision.holds(now_ns, steady_ns)[0]
         wrong = self._inputs.plan_time(plan, others, now_ns, steady_ns)
         if wrong:
             return wrong
@@ -407,6 +503,8 @@ class SafetyFilter:
     def _why_not_reset(self, steady_ns: int) -> str:
         """What still speaks against a reset; empty when nothing does."""
         inputs = self._inputs
+        for _, why in self._supervision.faults(steady_ns):
+            return why
         if inputs.measured is None or inputs.state_silent(steady_ns, self._config.state_timeout_ms):
             return "no fresh joint state; is the driver running?"
         measured = inputs.measured
@@ -421,6 +519,11 @@ class SafetyFilter:
         if not self._outputs.at_rest or speed > self._config.start_speed_rad_s:
             return f"the arm moves ({speed:.2f} rad/s); wait until it rests"
         return ""
+
+    def _counted(self, reason: Reason) -> Reason:
+        if reason:
+            self.refusals[reason] += 1
+        return reason
 
     def _latch(self, reason: Reason, detail: str) -> None:
         self._ladder.latch(reason, detail)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from wm_bridge.safety.obstacles import Obstacle
+from wm_bridge.safety.settings import check_plain
 
 Corner = tuple[float, float, float]
-_MARGINS = ("self_margin_m", "table_margin_m", "obstacle_margin_m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +30,7 @@ class SceneSettings:
     self_ignore: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
-        for name in ("enabled", "table"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"safety: scene.{name} must be true or false, got {getattr(self, name)!r}")
-        for name in (*_MARGINS, "approach_rate_s"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"safety: scene.{name} must be a number, got {value!r}")
-            if not math.isfinite(value) or value <= 0:
-                raise ValueError(f"safety: scene.{name} must be finite and > 0, got {value}")
+        check_plain(self, "scene")
         for what in ("table", "workspace"):
             lower, upper = _corner(self, f"{what}_lower"), _corner(self, f"{what}_upper")
             if not all(a < b for a, b in zip(lower, upper, strict=True)):
@@ -52,25 +41,6 @@ class SceneSettings:
         if not all(len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs):
             raise ValueError(f"safety: scene.self_ignore must be pairs of link names, got {self.self_ignore}")
         object.__setattr__(self, "self_ignore", pairs)
-
-    @classmethod
-    def from_mapping(cls, values: object) -> SceneSettings:
-        """Build from parsed YAML.
-
-        Raises:
-            ValueError: unknown key (names the nearest), missing key, or a bad value.
-        """
-        if not isinstance(values, Mapping):
-            raise ValueError(f"safety: scene must be a group of keys, got {values!r}")
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-                raise ValueError(f"safety: unknown key 'scene.{key}'; did you mean '{near[0]}'?")
-        missing = [name for name in known if name not in values]
-        if missing:
-            raise ValueError(f"safety: scene lacks {missing}; add them as in config/safety.yaml")
-        return cls(**values)
 
     def table_box(self) -> Obstacle:
         """The table as a box."""
