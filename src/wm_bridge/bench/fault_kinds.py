@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wm_bridge.bench.fault_rig import MS, TIMEOUT_MS, Hop, Rig
+from wm_bridge.bench.fault_rig import MS, Hop, Rig
 from wm_bridge.core.types import Command, FloatArray, JointState, Reason, Trajectory
+from wm_bridge.robots.follower import COMMAND_TIMEOUT_MS
 from wm_bridge.robots.gate import Ticket, Writer
 
 
@@ -55,7 +56,7 @@ def _after_frames(rig: Rig) -> int:
 
 
 def _after_commands(rig: Rig) -> int:
-    return rig.heard.command + round(TIMEOUT_MS * MS)
+    return rig.heard.command + round(COMMAND_TIMEOUT_MS * MS)
 
 
 def _kind(due: Callable[[Rig], int], seconds: float = 1.2) -> Callable[[Callable[[Rig], None]], Callable[[Rig], None]]:

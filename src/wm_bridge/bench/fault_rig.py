@@ -13,7 +13,7 @@ import numpy as np
 
 from wm_bridge.core.types import Command, FloatArray, JointState, Reason, SafetyMode, Trajectory, Verdict
 from wm_bridge.robots.fake import FakeRobot
-from wm_bridge.robots.follower import Follower
+from wm_bridge.robots.follower import COMMAND_TIMEOUT_MS, Follower
 from wm_bridge.robots.gate import Arrival, CommandGate, Refusal, Ticket, Writer
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.robots.watch import Beat, DriverWatch
@@ -22,11 +22,10 @@ from wm_bridge.safety.filter import SafetyFilter
 
 MS = 1_000_000
 START_NS = 1_000_000 * MS
-TIMEOUT_MS = 80.0  # of the driver, as its parameter command_timeout_ms
 STILL_RAD_S = 0.02  # slower than this in every joint, and for good: standstill
 _WRITER, _READER = 22, 11
 _FRAME_EVERY, _PLAN_EVERY = 5, 10  # ticks
-_JOINTS = "r_shoulder_z r_shoulder_y r_arm_x r_elbow_y r_wrist_z r_wrist_x".split()
+ARM_JOINTS = "r_shoulder_z r_shoulder_y r_arm_x r_elbow_y r_wrist_z r_wrist_x".split()
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Rig:
         self.robot.connect()
         self.gate = CommandGate(_READER, "safety", "/", 100 * MS, 20 * MS, equal_stamps=True)
         self.gate.writers([Writer("aa", "safety", "/")])
-        self.follower = Follower(self.robot, self.gate, round(TIMEOUT_MS * MS), config.dt)
+        self.follower = Follower(self.robot, self.gate, round(COMMAND_TIMEOUT_MS * MS), config.dt)
         self.watch = DriverWatch()
         self.now = START_NS
         self.ticks = 0
@@ -84,10 +83,10 @@ class Rig:
         self.speed: list[tuple[int, float, float]] = []
         self.last_plan: Trajectory | None = None
         self._output: FloatArray | None = None
-        self._home = spec.home[[spec.index(name) for name in _JOINTS]]
+        self._home = spec.home[[spec.index(name) for name in ARM_JOINTS]]
         self._amplitude = np.append(rng.uniform(0.02, 0.12, 3), [rng.uniform(0.15, 0.3), 0.05, 0.05])
         self._omega = rng.uniform(2.0, 3.0)
-        self._phase = rng.uniform(0.0, 2.0 * np.pi, len(_JOINTS))
+        self._phase = rng.uniform(0.0, 2.0 * np.pi, len(ARM_JOINTS))
 
     @property
     def tick_ns(self) -> int:
@@ -180,7 +179,7 @@ class Rig:
         positions = self._home + ramp * self._amplitude * np.sin(angle)
         velocities = ramp * self._amplitude * self._omega * np.cos(angle)
         velocities[-1] = 0.0
-        self.last_plan = Trajectory(tuple(_JOINTS), times, positions, velocities, told)
+        self.last_plan = Trajectory(tuple(ARM_JOINTS), times, positions, velocities, told)
         return self.last_plan
 
 

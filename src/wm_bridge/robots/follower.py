@@ -8,6 +8,7 @@ from wm_bridge.core.types import Command, FloatArray
 from wm_bridge.robots.base import Robot
 from wm_bridge.robots.gate import Arrival, CommandGate, Refusal
 
+COMMAND_TIMEOUT_MS = 60.0  # silence after which the driver stops: with period and delays below 100 ms
 _FOLLOWED_RAD = 0.2  # a command further from the reference than this is not followed ...
 _RESUMED_RAD = 0.1  # ... and after the driver held the arm ...
 _PLACED_RAD = 0.03  # ... and after the arm was placed elsewhere
