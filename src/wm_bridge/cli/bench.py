@@ -13,6 +13,7 @@ BENCHES = {
     "plan": "time of one planning call",
     "pipeline": "camera stamp to hardware command through the real graph",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
+    "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
     "startup": "seconds to the moving arm, size of .venv",
 }
 

@@ -311,6 +311,11 @@ class SafetyFilter:
         )
 
     @property
+    def prepared_brake(self) -> FloatArray:
+        """(N, J) outputs that would follow if everything failed now, rad."""
+        return self._outputs.prepared_brake
+
+    @property
     def refusals(self) -> Counter[Reason]:
         """How often each reason refused an input."""
         return self._inputs.refusals

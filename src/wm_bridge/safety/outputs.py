@@ -81,6 +81,11 @@ class Outputs:
         rest = self._brake[1:] if len(self._brake) > 1 else self._brake
         return Step(Motion(q, v, (v - self.motion.v) / self._dt), rest)
 
+    @property
+    def prepared_brake(self) -> FloatArray:
+        """(N, J) outputs of the brake that waits, rad."""
+        return self._brake
+
     def check(self, step: Step) -> Reason:
         """Independent look at a step, see `postcheck`."""
         return check_motion(self.history, step.motion.q, step.brake, self._limits, self._dt)
