@@ -1,0 +1,255 @@
+"""Distances: the geometry is right, margins are kept, things added mid-run are obeyed."""
+
+import dataclasses
+
+import numpy as np
+import pinocchio
+import pytest
+from test_safety_filter import CONFIG
+
+from wm_bridge.bench.safety_loop import CoalDistances, SafetyLoop
+from wm_bridge.core.types import Reason, SafetyMode
+from wm_bridge.robots import spec as robots
+from wm_bridge.safety import qp
+from wm_bridge.safety.chain import Chain
+from wm_bridge.safety.guard import DistanceGuard
+from wm_bridge.safety.obstacles import Obstacle
+from wm_bridge.safety.shapes import RobotShapes
+
+SPEC = robots.load("nico")
+SHAPES = RobotShapes.from_spec(SPEC)
+THINGS = (
+    Obstacle("ball", "sphere", (0.05,), (0.45, -0.30, 0.80)),
+    Obstacle("bar", "capsule", (0.02, 0.3), (0.40, 0.0, 0.90), (0.0, 0.6, 0.0, 0.8)),
+    Obstacle("crate", "box", (0.1, 0.1, 0.2), (0.55, 0.1, 0.75), (0.0, 0.0, 0.6, 0.8)),
+)
+
+
+@pytest.fixture
+def guard():
+    made = DistanceGuard(SHAPES, CONFIG.scene, 0.01)
+    for thing in THINGS:
+        made.add(thing, 0)
+    made.start(SPEC.home)
+    return made
+
+
+def postures(count, seed=0):
+    return np.random.default_rng(seed).uniform(SPEC.lower, SPEC.upper, (count, len(SPEC.joint_names)))
+
+
+def test_batched_frames_are_those_of_pinocchio():
+    chain = Chain(SPEC)
+    data = chain.model.createData()
+    order = [SPEC.joint_names.index(name) for name in chain.model.names[1:]]
+    q = postures(40)
+    frames = chain.frames(q)
+    for k, row in enumerate(q):
+        pinocchio.forwardKinematics(chain.model, data, row[order])
+        for joint in range(chain.model.njoints):
+            np.testing.assert_allclose(frames[k, joint], data.oMi[joint].homogeneous, atol=1e-12)
+
+
+def test_no_distance_is_larger_than_the_true_one_of_coal(guard):
+    """Covers and face normals may only make things nearer than they are."""
+    witness = CoalDistances(SPEC, CONFIG)
+    witness.set_obstacles(THINGS)
+    for q in postures(60):
+        assert guard.tightest(q).room <= witness.room(q) + 1e-6
+
+
+def test_the_hand_over_the_table_is_measured_exactly(guard):
+    """The table margin is a few millimetres: no cover may eat them up."""
+    pairs, scene = guard._pairs, CONFIG.scene
+    table = np.array([k for k, name in enumerate(pairs.names) if name == "right_palm - table"])
+    palm = [k for k, name in enumerate(SHAPES.names) if name == "right_palm"]
+    assert (SHAPES.radius[palm] == 0.0).all()  # boxes: their own corners
+    over = 0
+    for q in postures(300):
+        frames = SHAPES.chain.frames(q)[SHAPES.joint[palm]]
+        corners = SHAPES.points[palm] @ np.swapaxes(frames[:, :3, :3], 1, 2) + frames[:, None, :3, 3]
+        corners = corners.reshape(-1, 3)
+        height = corners[:, 2].min() - scene.table_upper[2]
+        inside = (corners[:, :2] > scene.table_lower[:2]) & (corners[:, :2] < scene.table_upper[:2])
+        if inside.all() and height > 0:
+            over += 1
+            found = pairs.measure(SHAPES.chain.frames(q[None]), table).distance[0].min()
+            assert found == pytest.approx(height, abs=1e-12)
+    assert over > 5
+
+
+def test_gradients_are_the_slopes_of_the_distances(guard):
+    pairs, every = guard._pairs, np.arange(len(guard._pairs.names))
+
+    def distance(q):
+        return pairs.measure(SHAPES.chain.frames(q[None]), every).distance[0]
+
+    wrong = total = 0
+    for q in postures(8):
+        slopes = pairs.gradients(SHAPES.chain.frames(q), every)
+        for joint in range(len(q)):
+            step = np.zeros_like(q)
+            step[joint] = 1e-6
+            numeric = (distance(q + step) - distance(q - step)) / 2e-6
+            assert (np.abs(numeric) <= pairs.lever[:, joint] + 1e-6).all()
+            wrong += int((np.abs(numeric - slopes[:, joint]) > 1e-4).sum())
+            total += len(every)
+    assert wrong <= 1e-3 * total  # where the nearest corner changes there is no slope
+
+
+def test_the_swept_bound_holds_between_the_postures(guard):
+    rng = np.random.default_rng(1)
+    every = np.arange(len(guard._pairs.names))
+    for q in postures(15, seed=1):
+        end = q + rng.normal(0, 0.03, len(q))
+        way = q + np.linspace(0, 1, 21)[:, None] * (end - q)
+        between = guard._pairs.measure(SHAPES.chain.frames(np.stack([q, end])), every).between[0]
+        lever = guard._pairs.lever
+        turn = np.abs(end - q) @ (lever > 0).T
+        bound = between - 0.125 * lever.max(axis=1) * turn**2
+        lowest = guard._pairs.measure(SHAPES.chain.frames(way), every).distance.min(axis=0)
+        assert (bound <= lowest + 1e-9).all()
+
+
+@pytest.mark.parametrize("arms", [("right_arm",), ("right_arm", "left_arm")])
+def test_no_margin_is_broken_by_any_plan_message_or_thing(arms):
+    loop = SafetyLoop(SPEC, CONFIG, np.random.default_rng(5), arms)
+    found = loop.run(1200, hostile=True, check_every=2)
+    assert found.breaches == 0 and found.broken_certificates == 0 and not found.latched, found.least_room_m
+    assert found.limited > 50, "nothing came near anything: the test tests nothing"
+    assert np.abs(np.diff(np.array(found.outputs), axis=0)).max() > 0.003, "the arm hardly moved"
+
+
+def test_without_distances_the_same_plans_do_hit_something():
+    config = dataclasses.replace(CONFIG, scene=dataclasses.replace(CONFIG.scene, enabled=False))
+    loop = SafetyLoop(SPEC, config, np.random.default_rng(5))
+    assert loop.run(1200, hostile=False, check_every=2).breaches > 0
+
+
+def test_equal_inputs_give_equal_bits_near_things_too():
+    runs = [SafetyLoop(SPEC, CONFIG, np.random.default_rng(3)).run(300, hostile=True, check_every=0) for _ in range(2)]
+    assert np.array_equal(runs[0].outputs, runs[1].outputs)
+
+
+def test_a_thing_added_in_the_way_is_obeyed_at_the_next_tick():
+    loop = SafetyLoop(SPEC, CONFIG, np.random.default_rng(0))
+    goal = SPEC.home[loop.place].copy()
+    goal[loop.names.index("r_shoulder_z")] = 0.6
+
+    def drive(ticks):
+        for k in range(ticks):
+            if k % 10 == 0:
+                way = np.clip(goal - loop.q[loop.place], -0.05, 0.05)
+                loop.submit(loop.q[loop.place] + np.outer(np.arange(6), way))
+            loop.run_quietly(1)
+
+    drive(30)
+    frames = SHAPES.chain.frames(loop.q)
+    ahead = loop.q.copy()
+    ahead[SPEC.joint_names.index("r_shoulder_z")] += 0.35
+    wrist = SHAPES.chain.frames(ahead)[SHAPES.joint[SHAPES.names.index("right_palm")], :3, 3]
+    assert np.linalg.norm(wrist - frames[SHAPES.joint[SHAPES.names.index("right_palm")], :3, 3]) > 0.1
+    thing = Obstacle("box", "sphere", (0.03,), wrist)
+    assert loop.filter.add_obstacle(thing).ok
+    loop.witness.set_obstacles((thing,))
+    modes = []
+    for _ in range(20):
+        drive(10)
+        assert loop.witness.room(loop.q) >= -1e-6
+        modes.append(loop.filter.status())
+    assert modes[-1].mode is SafetyMode.LIMITED and modes[-1].reasons & Reason.OBSTACLE_DISTANCE
+    notes = loop.filter.take_interventions()
+    assert any(note.reasons & Reason.OBSTACLE_DISTANCE and note.distance_m >= note.margin_m - 1e-9 for note in notes)
+    stuck = loop.q.copy()
+    assert loop.filter.remove_obstacle("box").ok
+    drive(100)
+    assert np.abs(loop.q - stuck).max() > 0.1
+    assert not loop.filter.remove_obstacle("box").ok
+
+
+def test_a_thing_that_may_move_is_given_more_room_the_longer_it_was_not_seen():
+    still, quick = DistanceGuard(SHAPES, CONFIG.scene, 0.01), DistanceGuard(SHAPES, CONFIG.scene, 0.01)
+    place = (0.5, -0.3, 0.9)
+    still.add(Obstacle("x", "sphere", (0.05,), place), 0)
+    quick.add(Obstacle("x", "sphere", (0.05,), place, speed_bound_m_s=0.5), 0)
+    for guard in (still, quick):
+        guard.start(SPEC.home)
+    outputs = np.tile(SPEC.home, (3, 1))
+    assert still.assess(SPEC.home, outputs, 10**9).certificate.room > 0
+    assert quick.assess(SPEC.home, outputs, 0).certificate.room > 0
+    assert quick.assess(SPEC.home, outputs, 10**9).certificate.room < 0
+
+
+@pytest.mark.parametrize(
+    "fields, word",
+    [
+        ({"shape": "cone"}, "shape"),
+        ({"size": (0.1, 0.2)}, "sizes"),
+        ({"size": (-0.1,)}, "positive"),
+        ({"size": (np.nan,)}, "positive"),
+        ({"position": (0, 0, np.inf)}, "position"),
+        ({"orientation": (0, 0, 0, 0)}, "quaternion"),
+        ({"speed_bound_m_s": -1.0}, "speed"),
+        ({"name": ""}, "name"),
+    ],
+)
+def test_a_senseless_thing_is_refused(fields, word):
+    good = {"name": "x", "shape": "sphere", "size": (0.1,), "position": (0, 0, 1)}
+    with pytest.raises(ValueError, match=word):
+        Obstacle(**(good | fields))
+
+
+# ---- the solver is never believed ---------------------------------------------------
+
+
+def programme(seed=0, rows=6):
+    rng = np.random.default_rng(seed)
+    low, high = rng.uniform(-1, 0, 14), rng.uniform(0.1, 1, 14)
+    inside = rng.uniform(low, high)
+    G = rng.normal(size=(rows, 14))
+    return rng.uniform(-2, 2, 14), low, high, G, G @ inside - 0.1
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_quadprog_agrees_with_the_oracle(seed):
+    ours, theirs = qp.solve(*programme(seed)), qp.solve(*programme(seed), qp.CvxpySolver())
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_poison_in_any_input_gives_no_answer(place, value):
+    parts = [part.copy() for part in programme()]
+    parts[place].flat[0] = value
+    assert qp.solve(*parts) is None
+
+
+def test_contradicting_rows_give_no_answer_with_either_backend():
+    wish, low, high, G, h = programme()
+    for backend in (None, qp.CvxpySolver()):
+        assert qp.solve(wish, low, high, np.vstack([G, -G]), np.concatenate([h + 99, -h + 99]), backend) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda wish, *_: np.full_like(wish, np.nan),
+        lambda wish, *_: wish + 50.0,
+        lambda wish, low, *_: low - 1e-3,
+        lambda wish, *_: None,
+        lambda wish, *_: wish[:3],
+        lambda *_: 1 / 0,
+    ],
+)
+def test_whatever_a_broken_solver_answers_is_caught(answer):
+    assert qp.solve(*programme(), answer) is None
+
+
+def test_a_broken_solver_leaves_the_margins_unbroken():
+    def liar(wish, *_):
+        return wish
+
+    loop = SafetyLoop(SPEC, CONFIG, np.random.default_rng(5))
+    loop.filter._chooser._solver = liar
+    found = loop.run(600, hostile=False, check_every=2)
+    assert found.breaches == 0 and found.limited > 0 and not found.latched
