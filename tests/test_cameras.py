@@ -8,6 +8,7 @@ import pytest
 from wm_bridge.cameras.base import CameraError, CameraInfo, pinhole
 from wm_bridge.cameras.mujoco import MujocoCamera
 from wm_bridge.cameras.opencv import OpenCVCamera
+from wm_bridge.cameras.trigger import Trigger
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.sim.config import SceneConfig
 from wm_bridge.sim.scene import front_optical_pose
@@ -135,3 +136,19 @@ def test_pinhole_maps_the_field_of_view_onto_the_picture():
         pinhole(640, 480, 180.0)
     with pytest.raises(ValueError, match="positive"):
         CameraInfo(0, 480, K, "x")
+
+
+def test_the_trigger_gives_even_stamps_and_a_late_state_does_not_shift_the_next():
+    trigger = Trigger(20.0)
+    fired = [ms for ms in range(0, 10_000, 10) if trigger.due(ms * 1_000_000)]
+    assert fired == list(range(0, 10_000, 50))
+    late = [ms for ms in (10_000, 10_070, 10_080, 10_100, 10_110) if trigger.due(ms * 1_000_000)]
+    assert late == [10_000, 10_070, 10_100]
+    assert trigger.due(0)  # the simulator began anew
+    every = Trigger(100.0)
+    assert all(every.due(ms * 1_000_000) for ms in range(0, 10_000, 10))
+
+
+def test_a_camera_without_a_rate_is_refused():
+    with pytest.raises(ValueError, match="rate must be positive"):
+        Trigger(0.0)

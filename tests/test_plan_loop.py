@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from wm_bridge.core.goal import GoalConfig, GoalPhase, Outcome
-from wm_bridge.core.plan_loop import PlanLoop, PlanLoopConfig
+from wm_bridge.core.plan_loop import PlanLoop
+from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.types import Frame, JointState, Observation
 
 MS = 1_000_000

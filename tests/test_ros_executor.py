@@ -12,7 +12,9 @@ from conftest import wait_until
 from rclpy.action import ActionClient, ActionServer
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, ReliabilityPolicy, qos_check_compatible
 from rclpy.serialization import serialize_message
+from rclpy.subscription import Subscription
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
@@ -68,7 +70,7 @@ def joints(seconds: int) -> JointState:
     return message
 
 
-def listen(node: Node, heard: list[JointState]) -> object:
+def listen(node: Node, heard: list[JointState]) -> Subscription:
     return node.create_subscription(JointState, "joint_states", heard.append, qos.profile("joint_states"))
 
 
@@ -147,6 +149,17 @@ def test_what_is_created_or_destroyed_while_it_spins_is_noticed(party: Party) ->
     assert len(heard) == count
 
 
+def test_what_is_waited_for_lives_until_the_wait_is_over(party: Party) -> None:
+    subscription = listen(party.b, [])
+    party.executor.spin_once(timeout_sec=0.01)
+    party.executor.spin_once(timeout_sec=0.01)
+    party.b.destroy_subscription(subscription)
+    assert subscription.handle.pointer != 0, "destroyed while a wait may use it"
+    party.executor.spin_once(timeout_sec=0.01)
+    party.executor.spin_once(timeout_sec=0.01)
+    assert subscription.handle.pointer == 0, "never destroyed"
+
+
 def test_an_error_in_a_callback_ends_the_spinning(party: Party) -> None:
     def fail() -> None:
         raise ValueError("broken callback")
@@ -201,3 +214,13 @@ def test_the_stamp_is_read_from_the_bytes() -> None:
     message = joints(7)
     message.header.stamp.nanosec = 999_999_999
     assert stamp_of(serialize_message(message)) == 7_999_999_999
+
+
+@pytest.mark.parametrize("name", sorted(topic.name for topic in qos.TOPICS))
+def test_a_mailbox_hears_every_topic_and_acknowledges_only_what_is_rare(name: str) -> None:
+    offered, wanted = qos.profile(name), qos.mailbox_profile(name, 50)
+    compatible, reason = qos_check_compatible(offered, wanted)
+    assert compatible != QoSCompatibility.ERROR, reason
+    assert wanted.depth >= 50
+    reliable = wanted.reliability == ReliabilityPolicy.RELIABLE
+    assert reliable == (qos.topic(name).reliable and name not in qos.CONTROL_RATE)

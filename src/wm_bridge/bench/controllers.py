@@ -1,6 +1,6 @@
 """What the world model is compared with: random, still, pose regression, and an oracle.
 
-Each has the face of a planner (`core.plan_loop.PlannerView`), so every row of a table runs
+Each has the face of a planner (`core.plan_view.PlannerView`), so every row of a table runs
 through the same loop and the same safety filter.
 """
 

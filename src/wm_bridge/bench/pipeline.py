@@ -9,14 +9,14 @@ How it is measured. Every DDS sample carries the wall-clock time at which its wr
 processes share this machine's clock. So no figure depends on when this benchmark's own Python
 ran. The stamps themselves are simulated time in steps of 10 ms; they serve as names only: the wall
 time of a camera stamp is the time at which the driver wrote ``/clock`` with exactly that value.
-Simulated time inside a step does not exist, so nothing is rounded, but the age of the state when the
-camera begins to draw it (0 to 10 ms) belongs to the first stage. Durations inside the planner are
+Simulated time inside a step does not exist, so nothing is rounded. The simulated camera is triggered by
+the state of each whole period. Durations inside the planner are
 its own, by the steady clock (``wm/report``): preprocess, encode, plan, and the whole time from the
 picture's arrival in its callback, which gives that arrival.
 
 Stages, in order; their sum is the total of each passage:
-    camera: state to picture written (waiting for the camera's period and drawing; a real camera's
-        exposure and read-out take its place)
+    camera: state to picture written (drawing in software; a real camera's exposure and read-out take
+        its place)
     transport of the picture: written to the planner's callback
     planner, other: thread hand-over, joint look-up, trajectory and messages
     preprocess, encode, plan

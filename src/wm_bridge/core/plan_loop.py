@@ -6,158 +6,20 @@ and no clock but the steady one it is given for durations.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from wm_bridge.core.goal import GoalConfig, GoalMonitor, GoalPhase, GoalStatus, Outcome, PlanSummary
+from wm_bridge.core.goal import GoalConfig, GoalMonitor, GoalPhase, GoalStatus, PlanSummary
 from wm_bridge.core.joints import JointTable, find_joints
+from wm_bridge.core.plan_step import GoalAnswer, LoopCounts, PlanLoopConfig, PlanStep
+from wm_bridge.core.plan_view import PlannerView, PlanView
 from wm_bridge.core.types import FloatArray, ImageArray, Observation, Trajectory
+from wm_bridge.core.waypoints import path_through, rest_at
 
 MS = 1_000_000  # nanoseconds
-
-
-class PlanView(Protocol):
-    """What is read from a plan of `wm_planner`; see docs/contracts.md."""
-
-    @property
-    def references(self) -> FloatArray:
-        """(horizon, A) reference after each period, rad."""
-
-    @property
-    def goal_energy(self) -> float:
-        """Energy of the current frame against the goal."""
-
-    @property
-    def distance_m(self) -> float:
-        """Decoded distance of the hand to the goal."""
-
-    @property
-    def object_distance_m(self) -> float:
-        """Decoded distance of the object to the goal; NaN when not decoded."""
-
-    @property
-    def trust(self) -> float:
-        """0..1."""
-
-
-class PlannerView(Protocol):
-    """The planner of `wm_planner`, or a stand-in with the same face."""
-
-    @property
-    def joint_names(self) -> tuple[str, ...]:
-        """(A,) order of the action."""
-
-    @property
-    def period_s(self) -> float:
-        """Time between two way points, s."""
-
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
-        """Goal from a picture; target "hand" or "object": what has to match it."""
-
-    def set_goal(self, goal: Any) -> None:
-        """Plan towards this from now on."""
-
-    def reset(self) -> None:
-        """Forget the last plan."""
-
-    def plan(
-        self,
-        image: ImageArray,
-        position: FloatArray,
-        reference: FloatArray,
-        deadline_s: float | None = None,
-    ) -> Any:
-        """A `PlanView` from here on; position and reference are (A,) rad."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlanLoopConfig:
-    """How plans become trajectories.
-
-    Attributes:
-        points: periods taken from the plan; after them it comes to rest.
-        latency_s: added to every way point's time. 0 suits a planner that is done before
-            its first way point is due: points then lie where the plan meant them, and the
-            tracker joins it at the right time. More than 0 slows the motion down, because
-            the echo that the plan starts from is older by that much.
-        max_age_ms: an older camera frame is refused.
-        max_skew_ms: joints and frame further apart than this are refused.
-        deadline_s: handed to the planner; None leaves it to its own.
-        target: "hand" or "object": which decoded distance decides.
-    """
-
-    points: int = 5
-    latency_s: float = 0.0
-    max_age_ms: float = 300.0
-    max_skew_ms: float = 20.0
-    deadline_s: float | None = None
-    target: str = "hand"
-
-    def __post_init__(self) -> None:
-        if self.points < 2:
-            raise ValueError(f"plan loop: points must be at least 2, got {self.points}")
-        if self.target not in ("hand", "object"):
-            raise ValueError(f"plan loop: target must be 'hand' or 'object', got '{self.target}'")
-        for name in ("latency_s", "max_age_ms", "max_skew_ms"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0):
-                raise ValueError(f"plan loop: {name} must be >= 0, got {getattr(self, name)}")
-        if self.deadline_s is not None and not self.deadline_s > 0.0:
-            raise ValueError(f"plan loop: deadline_s must be > 0 or None, got {self.deadline_s}")
-
-
-@dataclass(frozen=True, slots=True)
-class GoalAnswer:
-    """Whether a goal was taken; ``message`` says why not and what to do."""
-
-    ok: bool
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class LoopCounts:
-    """Since construction.
-
-    Attributes:
-        steps: all. plans: that gave a plan.
-        refused: observations not planned from. failed: planner errors.
-    """
-
-    steps: int = 0
-    plans: int = 0
-    refused: int = 0
-    failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PlanStep:
-    """What one step gave.
-
-    Attributes:
-        trajectory: to send on; None when there is nothing safe to say.
-        plan: the planner's own result; None when it was not asked or failed.
-        summary: what the goal monitor saw.
-        status: of the goal.
-        refused: why the observation was not used; "" when it was.
-        plan_s: time inside the planner. total_s: time inside the step.
-    """
-
-    trajectory: Trajectory | None
-    plan: Any
-    summary: PlanSummary | None
-    status: GoalStatus
-    refused: str = ""
-    plan_s: float = 0.0
-    total_s: float = 0.0
-
-    @property
-    def outcome(self) -> Outcome | None:
-        """None while the goal is still pursued."""
-        return self.status.outcome
 
 
 class PlanLoop:
@@ -325,32 +187,17 @@ class PlanLoop:
         )
 
     def _trajectory(self, plan: PlanView, reference: FloatArray, stamp_ns: int) -> Trajectory:
-        """The plan's path through the middle of each period, then at rest at its end.
-
-        Between p_k and p_{k+1} the plan moves at u_k = (p_{k+1} - p_k) / T. Way points
-        half way, at that velocity, make the cubic between them an exact parabola: its
-        acceleration is (u_{k+1} - u_k) / T, so a plan within the acceleration limit stays
-        within it (through the p_k themselves it would reach three times as much). The
-        path leaves the p_k by at most |u_{k+1} - u_k| T / 8.
-        """
         points = np.asarray(plan.references, dtype=np.float64)[: self._config.points]
         points = np.clip(points, self._lower, self._upper)
-        period = self._planner.period_s
-        path = np.concatenate([reference[None], points])
-        positions = np.concatenate([(path[1:] + path[:-1]) * 0.5, path[-1:]])
-        velocities = np.concatenate([np.diff(path, axis=0) / period, np.zeros_like(path[:1])])
-        first = self._config.latency_s
-        times = tuple(round((first + (k + 0.5) * period) * 1e9) for k in range(len(positions)))
-        return Trajectory(self.names, times, positions, velocities, stamp_ns)
+        period_s, latency_s = self._planner.period_s, self._config.latency_s
+        return path_through(self.names, reference, points, period_s, latency_s, stamp_ns)
 
     def _holding(self, reference: FloatArray, stamp_ns: int) -> Trajectory:
         """Stand still at the reference of the moment the goal was done."""
         if self._hold is None:
             self._hold = reference
         time_ns = round((self._config.latency_s + self._planner.period_s) * 1e9)
-        return Trajectory(
-            self.names, (time_ns,), self._hold[None], np.zeros((1, len(self.names))), stamp_ns
-        )
+        return rest_at(self.names, self._hold, time_ns, stamp_ns)
 
 
 def _picture_problem(picture: object) -> str:

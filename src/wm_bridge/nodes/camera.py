@@ -11,11 +11,12 @@ from std_msgs.msg import Float64MultiArray
 from tf2_msgs.msg import TFMessage
 
 from wm_bridge.cameras.base import Camera, CameraError
+from wm_bridge.cameras.trigger import Trigger
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
-from wm_bridge.ros.node import STEADY, leave, publisher, run, subscribe
+from wm_bridge.ros.node import STEADY, leave, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -57,9 +58,11 @@ class CameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("camera")
+        set_niceness(-5)
         self.params = declare(self, CameraParams)
         self._state: Float64MultiArray | None = None
-        self._last_ns = self._number = -1
+        self._last_ns = -1
+        self._trigger = Trigger(self.params.rate_hz)
         self._problem = ""
         self.camera = self._make_camera()
         self.camera.connect()
@@ -83,15 +86,8 @@ class CameraNode(Node):
         self.camera.disconnect()
 
     def _on_state(self, message: Float64MultiArray) -> None:
-        """Draw at whole multiples of the period, as soon as the state of that moment is there.
-
-        So the stamps are even, like those of a camera with a trigger, and no state grows old
-        while it waits to be drawn.
-        """
         self._state = message
-        number = int((message.data[0] + message.data[1] * 1e-9) * self.params.rate_hz + 1e-6)
-        if number != self._number:
-            self._number = number
+        if self._trigger.due(int(message.data[0]) * 1_000_000_000 + int(message.data[1])):
             self._shoot()
 
     def _shoot(self) -> None:

@@ -19,7 +19,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, WARN, Diagnostics
 from wm_bridge.ros.mailbox import Mailbox, stamp_of
-from wm_bridge.ros.node import STEADY, leave, run, step_back
+from wm_bridge.ros.node import STEADY, leave, run, set_niceness
 from wm_bridge.ros.params import declare, setting
 
 _LEAST_FREE = 200_000_000  # bytes; recording stops below
@@ -52,7 +52,7 @@ class RecorderNode(Node):
 
     def __init__(self) -> None:
         super().__init__("recorder")
-        step_back()
+        set_niceness(5)
         self.params = declare(self, RecorderParams)
         self._path = Path(self.params.path)
         self._connections: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import Diagnostics
 from wm_bridge.ros.markers import plan_markers, safety_markers
-from wm_bridge.ros.node import STEADY, leave, publisher, run, step_back, subscribe
+from wm_bridge.ros.node import STEADY, leave, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.params import declare, setting
 
 
@@ -33,7 +33,7 @@ class VizNode(Node):
 
     def __init__(self) -> None:
         super().__init__("viz")
-        step_back()
+        set_niceness(5)
         self.params = declare(self, VizParams)
         try:
             spec = robot_spec.load(self.params.robot)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from rclpy.exceptions import InvalidHandle
@@ -60,6 +60,17 @@ class LeanExecutor(SingleThreadedExecutor):
         self._stale = True
         super().remove_node(node)
 
+    def release(self) -> None:
+        """Let go of the nodes' entities, so that they can be destroyed; spinning takes them again."""
+        wait, self._wait = self._wait, None
+        if wait is not None:
+            wait.close()
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """Stop for good; see ``rclpy.executors.Executor``."""
+        self.release()
+        return bool(super().shutdown(timeout_sec))
+
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait for callbacks and run all that are ready.
 
@@ -74,12 +85,13 @@ class LeanExecutor(SingleThreadedExecutor):
             return
         wait = self._wait
         if self._stale or wait is None:
+            self.release()
             self._stale = False  # before the look: a change during it makes the set stale again
             wait = self._wait = _Wait(self)
         forever = timeout_sec is None or timeout_sec < 0.0
         try:
             wait.wait(_FOR_EVER if forever else round(timeout_sec * 1e9))  # type: ignore[operator]
-        except InvalidHandle:
+        except InvalidHandle:  # another thread has just destroyed something
             self._stale = True
             return
         if self._is_shutdown:
@@ -99,19 +111,18 @@ class LeanExecutor(SingleThreadedExecutor):
         """Everything that is ready, and all pending tasks, by rclpy's own means."""
         while not self._is_shutdown:
             self._again = False
-            try:
-                while True:
-                    self._run(*self.wait_for_ready_callbacks(timeout_sec=0))
-            except TimeoutException:
-                pass
+            while True:
+                try:
+                    handler, _, _ = self.wait_for_ready_callbacks(timeout_sec=0)
+                except TimeoutException:
+                    break
+                except InvalidHandle:  # as above; rclpy looks at its entities anew
+                    continue
+                handler()
+                if handler.done():
+                    handler.result()  # raises what the callback raised
             if not self._again:
                 return
-
-    @staticmethod
-    def _run(handler: Any, *_: Any) -> None:
-        handler()
-        if handler.done():
-            handler.result()  # raises what the callback raised
 
     def _call(self, callback: Any) -> None:
         if callback is None:
@@ -125,19 +136,29 @@ class LeanExecutor(SingleThreadedExecutor):
 
 
 class _Wait:
-    """A wait set over the entities that some nodes have now."""
+    """A wait set over the entities that some nodes have now; none is destroyed before ``close``."""
 
     def __init__(self, executor: LeanExecutor) -> None:
         nodes = executor.get_nodes()
+        self._held = ExitStack()
+        self.close = self._held.close
 
-        def usable(kind: str) -> Iterator[Any]:
-            return (item for node in nodes for item in getattr(node, kind) if executor.can_execute(item))
+        def usable(kind: str) -> list[Any]:
+            found = []
+            for item in (item for node in nodes for item in getattr(node, kind)):
+                if executor.can_execute(item):
+                    try:
+                        self._held.enter_context(item if kind == "waitables" else item.handle)
+                        found.append(item)
+                    except InvalidHandle:
+                        pass  # on its way out
+            return found
 
         self._timers = {item.handle.pointer: item for item in usable("timers")}
         self._subscriptions = {item.handle.pointer: item for item in usable("subscriptions")}
         self._guards = {item.handle.pointer: item for item in usable("guards")}
-        self._clients, self._services = list(usable("clients")), list(usable("services"))
-        self._waitables = list(usable("waitables"))
+        self._clients, self._services = usable("clients"), usable("services")
+        self._waitables = usable("waitables")
         self._own_guards = [executor._guard, executor._sigint_gc]
         counts = [
             len(self._subscriptions), len(self._guards) + len(self._own_guards), len(self._timers),

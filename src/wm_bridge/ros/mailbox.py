@@ -40,7 +40,7 @@ class Mailbox:
             qos.message_type(name),
             name,
             _nothing,
-            qos.monitor_profile(name, depth),
+            qos.mailbox_profile(name, depth),
             callback_group=_Never(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             raw=raw,

@@ -43,10 +43,9 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
-    node = None
+    node, executor = None, LeanExecutor()
     try:
         node = make()
-        executor = LeanExecutor()
         executor.add_node(node)
         stop: Future = Future()
         threading.Thread(target=_wait_for_signal, args=(stop, executor), daemon=True).start()
@@ -66,6 +65,7 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
         traceback.print_exc()
         return 1
     finally:
+        executor.release()
         _end(node)
 
 
@@ -103,9 +103,15 @@ def subscribe(
     )
 
 
-def step_back(niceness: int = 5) -> None:
-    """Run this process behind the others of the machine: it watches, and must delay nobody."""
-    os.setpriority(os.PRIO_PROCESS, 0, niceness)
+def set_niceness(niceness: int) -> None:
+    """Run this process before (negative) or behind (positive) other programs, where the user may.
+
+    What a command waits for (camera, planner) goes before; what only watches (recorder, viz) behind.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
+    except PermissionError:
+        pass  # as any other program; the safety node and the driver, who must not, say so
 
 
 def now_ns(node: Node) -> int:

@@ -63,6 +63,7 @@ TOPICS = (
     Topic("/tf_static", "tf2_msgs/msg/TFMessage", "", latched=True, depth=100),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "", depth=10),
 )
+CONTROL_RATE = frozenset({"joint_states", "hw/command", "safety/verdict"})  # a hundred a second
 _BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
@@ -96,4 +97,17 @@ def monitor_profile(name: str, depth: int = 100) -> QoSProfile:
     wanted = profile(name)
     wanted.depth = max(depth, wanted.depth)
     wanted.deadline = Duration()
+    return wanted
+
+
+def mailbox_profile(name: str, depth: int) -> QoSProfile:
+    """QoS for readers that look now and then: a deep queue, and no acknowledgements at control rate.
+
+    A reliable reader answers every message, in its process and in the writer's. Of a
+    hundred a second the next one is as good as the one that was lost.
+    """
+    wanted = monitor_profile(name, depth)
+    if name in CONTROL_RATE:
+        wanted.reliability = ReliabilityPolicy.BEST_EFFORT
+        wanted.durability = DurabilityPolicy.VOLATILE
     return wanted

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wm_bridge.core.goal import GoalConfig, Outcome
-from wm_bridge.core.plan_loop import PlanLoop, PlanLoopConfig, PlannerView
+from wm_bridge.core.plan_loop import PlanLoop
+from wm_bridge.core.plan_step import PlanLoopConfig
+from wm_bridge.core.plan_view import PlannerView
 from wm_bridge.core.types import FloatArray, Frame, ImageArray, JointState, Observation, Reason
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
