@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.outputs import Outputs, Step
 
 _ROOM_SLACK = 1e-9  # m, rounding
+_SHARES = (1.0, 0.7, 0.45, 0.2)  # of the way from the brake to the wish
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class StepChooser:
     ) -> None:
         self._outputs, self._limits, self._dt = outputs, limits, dt
         self._guard, self._solver = guard, solver
+        release = float((limits.acceleration / limits.jerk).max())
+        self._rising = math.ceil(release / dt) + 2  # outputs after which a brake only slows
 
     def choose(self, wish: FloatArray, steady_ns: int, speed_limit: float = np.inf) -> Choice:
         """The output for this tick.
@@ -118,15 +122,20 @@ class StepChooser:
         return None if wrong else nearest
 
     def _slowed(self, step: Step, limit: float) -> Step | None:
-        """The step with no point of the robot faster than ``limit`` m/s; None when there is none."""
+        """The step with no point of the robot faster than ``limit`` m/s; None for only the brake.
+
+        The brake counts too: the speed still grows while it takes the acceleration back.
+        So the brake of the last step is always slow enough.
+        """
         assert self._guard is not None
-        q = self._outputs.motion.q
-        for _ in range(3):
-            speed = self._guard.fastest_point(q, step.motion.q) / self._dt
-            if speed <= limit:
+        q, brake = self._outputs.motion.q, self._outputs.brake_step.motion.q
+        wish = step.motion.q
+        for share in _SHARES:
+            if share < 1.0:
+                step, wrong = self._within_limits(brake + share * (wish - brake))
+                if wrong:
+                    continue
+            path = np.concatenate([q[None], step.outputs[: self._rising]])
+            if self._guard.longest_way(path) / self._dt <= limit:
                 return step
-            slower, wrong = self._within_limits(q + (step.motion.q - q) * (0.999 * limit / speed))
-            if wrong:
-                return None
-            step = slower
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -28,23 +28,22 @@ from wm_bridge.safety.chooser import Choice, StepChooser
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.guard import DistanceGuard
-from wm_bridge.safety.health import Health, Level
 from wm_bridge.safety.inputs import Inputs
 from wm_bridge.safety.ladder import Ladder
 from wm_bridge.safety.limits import MotionLimits, Shares
-from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.outputs import Outputs, Step
 from wm_bridge.safety.record import Intervention, InterventionRecord
 from wm_bridge.safety.shapes import RobotShapes
 from wm_bridge.safety.start import describe_outside
 from wm_bridge.safety.supervision import Supervision
+from wm_bridge.safety.watching import Watching
 
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
 __all__ = ["Answer", "FilterStatus", "SafetyFilter"]
 
 
-class SafetyFilter:
+class SafetyFilter(Watching):
     """Turns plans into references that never break a limit, and stops when in doubt.
 
     Each tick takes the first row that applies; every row but the last two is the full
@@ -157,35 +156,6 @@ class SafetyFilter:
         self._follower.lapsed = False
         return Answer(True, "reset; call enable to move")
 
-    def add_obstacle(self, obstacle: Obstacle) -> Answer:
-        """Keep away from a thing from the next tick on; one of the same name is moved there.
-
-        Update a moving thing as often as it is seen: what it may have moved since then, at
-        its ``speed_bound_m_s``, is kept free as well.
-        """
-        if self._guard is None:
-            return Answer(False, "no distances are kept: scene.enabled is false, or no URDF")
-        try:
-            if self._outputs.started:
-                self._guard.moved(self._outputs.motion.q)
-            self._guard.add(obstacle, self._steady_ns)
-        except Exception as error:  # noqa: BLE001
-            self._fault(f"obstacle: {error!r}")
-            return Answer(False, self._ladder.latch_detail)
-        return Answer(True, f"{obstacle.name} added")
-
-    def remove_obstacle(self, name: str) -> Answer:
-        """Forget a thing that was added."""
-        if self._guard is None or not self._guard.remove(name):
-            known = [item.name for item in self.obstacles]
-            return Answer(False, f"no obstacle {name!r}; there are {known}")
-        return Answer(True, f"{name} removed")
-
-    @property
-    def obstacles(self) -> tuple[Obstacle, ...]:
-        """Things that were added."""
-        return self._guard.obstacles if self._guard else ()
-
     # ---- what arrives --------------------------------------------------------------
 
     def observe_state(self, state: JointState, now_ns: int, steady_ns: int) -> Reason:
@@ -204,59 +174,6 @@ class SafetyFilter:
             return self._inputs.frame(stamp_ns, digest, now_ns, steady_ns)
         except Exception as error:  # noqa: BLE001
             return self._fault(f"camera frame: {error!r}")
-
-    def observe_human(self, distance_m: float, stamp_ns: int, now_ns: int) -> Reason:
-        """Distance of the nearest person, m (infinite: nobody); returns why it was not used."""
-        try:
-            return self._counted(self._supervision.human.observe(distance_m, stamp_ns, now_ns, self._steady_ns))
-        except Exception as error:  # noqa: BLE001
-            return self._fault(f"human distance: {error!r}")
-
-    def observe_trust(self, trust: float, stamp_ns: int, now_ns: int) -> Reason:
-        """Trust of the planner in its model, 0..1; returns why it was not used."""
-        try:
-            return self._counted(self._supervision.trust.observe(trust, stamp_ns, now_ns, self._steady_ns))
-        except Exception as error:  # noqa: BLE001
-            return self._fault(f"trust: {error!r}")
-
-    def observe_health(self, health: Health, now_ns: int) -> Level:
-        """What the motors report; STOP latches at the next tick, DERATE slows, WARN is told."""
-        try:
-            return self._supervision.observe_health(health, self._steady_ns)
-        except Exception as error:  # noqa: BLE001
-            self._fault(f"health: {error!r}")
-            return Level.STOP
-
-    def deadman(self, pressed: bool, now_ns: int) -> None:
-        """State of the deadman switch; must be told again within its time-out."""
-        self._supervision.deadman.observe(pressed, self._steady_ns)
-
-    def observe_driver(self, counter: int, now_ns: int) -> None:
-        """A beat of the driver; a counter that stands still is a dead driver."""
-        self._supervision.driver.observe(counter, self._steady_ns)
-
-    def writers(self, found: int | Sequence[str], now_ns: int = 0) -> None:
-        """Who writes to the hardware topic (a count or node names); more than one latches."""
-        try:
-            self._supervision.count_writers(found)
-        except Exception as error:  # noqa: BLE001
-            self._fault(f"writers: {error!r}")
-
-    def set_reduced(self, on: bool) -> Answer:
-        """Reduced mode: no point of the robot faster than ``reduced_speed_m_s``."""
-        if not on and self._config.reduced:
-            return Answer(False, "reduced mode is set in the configuration; run-time changes are only stricter")
-        self._supervision.reduced = bool(on)
-        return Answer(True, "reduced" if on else "full speed")
-
-    @property
-    def health(self) -> tuple[Level, str]:
-        """How the motors are, and what is worst."""
-        return self._supervision.health.level, self._supervision.health.detail
-
-    def take_interventions(self) -> tuple[Intervention, ...]:
-        """All changes since the last call, oldest first."""
-        return self._record.take()
 
     def submit(self, plan: Trajectory, now_ns: int, steady_ns: int) -> Reason:
         """Hand in a plan; Reason.NONE when it will be followed from the next tick on."""
@@ -408,7 +325,7 @@ class SafetyFilter:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""
         change = float(np.abs(requested.q - choice.step.motion.q).max())
         threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
-        if change <= threshold:
+        if change <= threshold and not choice.kept_off & Reason.TIME_BUDGET:
             self._limiting = Reason.NONE
             return
         limits, last = self._limits, self._outputs.motion
@@ -524,11 +441,6 @@ class SafetyFilter:
         if not self._outputs.at_rest or speed > self._config.start_speed_rad_s:
             return f"the arm moves ({speed:.2f} rad/s); wait until it rests"
         return ""
-
-    def _counted(self, reason: Reason) -> Reason:
-        if reason:
-            self.refusals[reason] += 1
-        return reason
 
     def _latch(self, reason: Reason, detail: str) -> None:
         self._ladder.latch(reason, detail)

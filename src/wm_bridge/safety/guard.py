@@ -205,10 +205,10 @@ class DistanceGuard:
         """Reason bits of the pairs."""
         return Reason(int(np.bitwise_or.reduce(self._pairs.kind[pairs])))
 
-    def fastest_point(self, q: FloatArray, after: FloatArray) -> float:
-        """Longest way of any point of the robot from (J,) to (J,) rad, m."""
-        points = self._pairs.points(self._shapes.chain.frames(np.stack([q, after])))
-        way = points[1] - points[0]
+    def longest_way(self, path: FloatArray) -> float:
+        """Longest way of any point of the robot between two rows of (T, J) rad, m."""
+        points = self._pairs.points(self._shapes.chain.frames(path))
+        way = points[1:] - points[:-1]
         return float(np.sqrt((way * way).sum(axis=-1).max()))
 
     def _describe(self, pair: int, room: float, distance: float) -> Certificate:
