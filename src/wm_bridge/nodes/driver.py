@@ -32,6 +32,7 @@ from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
 
 _WRITERS_S = 0.05  # how often the publishers of hw/command are looked at; and at every new match
+_HEALTH_S = 0.1  # how often the motors' health is told, where the robot knows it
 _FUTURE_NS = 20_000_000  # a command may be stamped this far ahead of node time
 
 
@@ -116,6 +117,8 @@ class DriverNode(Node):
         self._follower = Follower(self.robot, self._gate, timeout_ns, self._period_ns * 1e-9)
         self._missed, self._unsaid = 0, ""
         self._heartbeat = publisher(self, "driver/heartbeat")
+        self._health = publisher(self, "driver/health")
+        self.create_timer(_HEALTH_S, self._report_health, clock=STEADY)
         events = SubscriptionEventCallbacks(
             deadline=self._on_deadline, matched=self._on_matched, use_default_callbacks=False
         )
@@ -165,6 +168,11 @@ class DriverNode(Node):
                 self._gate, self._beats, self._follower.following, self._follower.problem, self._now_ns()
             )
         )
+
+    def _report_health(self) -> None:
+        health = self.robot.health()
+        if health is not None:
+            self._health.publish(convert.to_joint_health(health, self.spec.joint_names, self._now_ns()))
 
     def _now_ns(self) -> int:
         """Node time; in simulation this node makes it."""

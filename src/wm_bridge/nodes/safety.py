@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
+from sensor_msgs.msg import Range
+from std_msgs.msg import Bool
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
-from wm_interfaces.msg import Heartbeat
+from wm_interfaces.msg import Heartbeat, JointHealth, PlanReport
+from wm_interfaces.srv import AddObstacle, RemoveObstacle
 
 from wm_bridge.core.images import digest
 from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajectory
@@ -22,12 +26,14 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.gate import Ticket
 from wm_bridge.robots.watch import Beat, DriverWatch
-from wm_bridge.ros import convert, realtime
+from wm_bridge.ros import convert, obstacles, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.safety.config import SafetyConfig
-from wm_bridge.safety.filter import Answer, SafetyFilter
+from wm_bridge.safety.answers import Answer
+from wm_bridge.safety.filter import SafetyFilter
+from wm_bridge.safety.health import Health
 
 _CALM_S = 0.5  # between two tries of auto_enable
 _PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
@@ -82,10 +88,18 @@ class SafetyNode(Node):
         subscribe(self, "joint_states", self._on_joints)
         subscribe(self, "driver/heartbeat", self._on_heartbeat)
         subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, "driver/health", self._on_health)
+        subscribe(self, "wm/report", self._on_report)
+        subscribe(self, "safety/human_distance", self._on_human)
+        subscribe(self, "safety/deadman", self._on_deadman)
         subscribe(self, "wm/action", self._on_action)
         self.create_service(Trigger, "safety/stop", self._on_stop)
         self.create_service(Trigger, "safety/reset", self._on_reset)
         self.create_service(SetBool, "safety/enable", self._on_enable)
+        self.create_service(SetBool, "safety/reduced", self._on_reduced)
+        self.create_service(AddObstacle, "safety/add_obstacle", self._on_add_obstacle)
+        self.create_service(RemoveObstacle, "safety/remove_obstacle", self._on_remove_obstacle)
+        self._obstacles = publisher(self, "safety/obstacles")
         self.diagnostics = Diagnostics(self, self._details)
         self._joint_rate = self.diagnostics.rate("joint_states", timeout_s=1.0, required=True)
         self._image_rate = self.diagnostics.rate("camera/image_raw", timeout_s=1.0)
@@ -192,9 +206,27 @@ class SafetyNode(Node):
         """The driver's side: is it the same one, and does it do what it is told?"""
         beat = Beat(message.session, message.counter, message.following, message.latched, message.detail)
         moving = self._last is not None and bool(self._last.velocity.any())
-        reason, detail = self._driver.observe(beat, moving, self._now()[1])
+        now, steady = self._now()
+        self._filter.observe_driver(message.counter, now)
+        reason, detail = self._driver.observe(beat, moving, steady)
         if reason:
             self._filter.stop(detail, reason)
+
+    def _on_health(self, message: JointHealth) -> None:
+        try:
+            health = convert.from_joint_health(message, self.spec.joint_names)
+        except ValueError as error:
+            health = Health(errors=(str(error),))  # motors that cannot be understood are not well
+        self._filter.observe_health(health, now_ns(self))
+
+    def _on_report(self, message: PlanReport) -> None:
+        self._filter.observe_trust(message.trust, convert.from_time(message.header.stamp), now_ns(self))
+
+    def _on_human(self, message: Range) -> None:
+        self._filter.observe_human(message.range, convert.from_time(message.header.stamp), now_ns(self))
+
+    def _on_deadman(self, message: Bool) -> None:
+        self._filter.deadman(bool(message.data), now_ns(self))
 
     def _on_image(self, message: Image) -> None:
         self._image_rate.mark()
@@ -221,11 +253,13 @@ class SafetyNode(Node):
             )
 
     def _count_writers(self) -> None:
+        """Counting is cheap; names are asked for while there is more than one."""
         self._writers = self.count_publishers("hw/command")
-        if self._writers > 1:
-            self._filter.stop(
-                f"{self._writers} nodes write hw/command; stop the other one", Reason.SECOND_WRITER
-            )
+        if self._writers <= 1:
+            self._filter.writers(self._writers)
+            return
+        infos = self.get_publishers_info_by_topic(self.resolve_topic_name("hw/command"))
+        self._filter.writers([f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos])
 
     # Services -----------------------------------------------------------------------------
 
@@ -241,6 +275,35 @@ class SafetyNode(Node):
         response.success, response.message = answer.ok, answer.message
         return response
 
+    def _on_reduced(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        answer = self._filter.set_reduced(request.data)
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _on_add_obstacle(self, request: AddObstacle.Request, response: AddObstacle.Response) -> AddObstacle.Response:
+        try:
+            obstacle = obstacles.from_request(
+                request.name, request.shape, request.pose, request.speed_bound_m_s, self.spec.base_frame
+            )
+            answer = self._filter.add_obstacle(obstacle)
+        except ValueError as error:
+            answer = Answer(False, str(error))
+        self._show_obstacles()
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _on_remove_obstacle(
+        self, request: RemoveObstacle.Request, response: RemoveObstacle.Response
+    ) -> RemoveObstacle.Response:
+        answer = self._filter.remove_obstacle(request.name)
+        self._show_obstacles(gone=[request.name] if answer.ok else [])
+        response.success, response.message = answer.ok, answer.message
+        return response
+
+    def _show_obstacles(self, gone: Sequence[str] = ()) -> None:
+        present = self._filter.obstacles
+        self._obstacles.publish(obstacles.obstacle_markers(present, gone, now_ns(self), self.spec.base_frame))
+
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         now, steady = self._now()
         measured, last = self._measured, self._last
@@ -252,7 +315,10 @@ class SafetyNode(Node):
             and not last.velocity.any()
         ):
             # The arm was moved by someone else: as after a restart, begin where it is.
+            known = self._filter.obstacles
             self._filter = SafetyFilter(self.spec, self.config)
+            for obstacle in known:
+                self._filter.add_obstacle(obstacle)
             self._filter.observe_state(measured, now, steady)
             self._filter.tick(now, steady)
         answer = self._reset(now, steady)

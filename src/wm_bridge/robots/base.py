@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
@@ -14,6 +15,20 @@ from wm_bridge.robots.spec import RobotSpec
 
 class RobotError(UserError):
     """The robot cannot be read or moved; says what to do about it."""
+
+
+@dataclass(frozen=True)
+class MotorHealth:
+    """Per joint in ``spec.joint_names`` order; an empty array was not measured.
+
+    Attributes:
+        effort: N m. temperature: degrees Celsius. voltage: V. error: the motor's own code, 0 = none.
+    """
+
+    effort: tuple[float, ...] = ()
+    temperature: tuple[float, ...] = ()
+    voltage: tuple[float, ...] = ()
+    error: tuple[int, ...] = ()
 
 
 class Robot(abc.ABC):
@@ -64,6 +79,10 @@ class Robot(abc.ABC):
         """Return the newest measurement, all joints in ``spec.joint_names`` order."""
         self._require_connection()
         return self._read()
+
+    def health(self) -> MotorHealth | None:
+        """Return what the motors say about themselves; None when this robot does not tell."""
+        return None
 
     def write(self, command: Command) -> Command:
         """Send joint references and return what was really sent.

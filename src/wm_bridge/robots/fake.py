@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wm_bridge.core.types import Command, FloatArray, JointState
-from wm_bridge.robots.base import Robot
+from wm_bridge.robots.base import MotorHealth, Robot
 from wm_bridge.robots.spec import RobotSpec
 
 _TICK_S = 0.001
@@ -20,6 +20,7 @@ class FakeRobot(Robot):
     Attributes:
         sent: every command that was taken, oldest first.
         stops: how often ``stop`` was called. torque: the motors are on.
+        reported: what ``health`` returns.
     """
 
     def __init__(self, spec: RobotSpec, lag_s: float = 0.03) -> None:
@@ -34,11 +35,16 @@ class FakeRobot(Robot):
         self.sent: list[Command] = []
         self.stops = 0
         self.torque = True
+        self.reported: MotorHealth | None = None
 
     @property
     def time_ns(self) -> int:
         """Time that was advanced so far."""
         return self._time_ns
+
+    def health(self) -> MotorHealth | None:
+        """What a test set in ``reported``."""
+        return self.reported
 
     def advance(self, duration_s: float) -> None:
         """Let time pass, in ticks of 1 ms."""

@@ -21,7 +21,7 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from transforms3d.quaternions import mat2quat
-from wm_interfaces.msg import Heartbeat, PlanReport, SafetyState, SafetyVerdict
+from wm_interfaces.msg import Heartbeat, JointHealth, PlanReport, SafetyState, SafetyVerdict
 
 from wm_bridge.cameras.base import CameraInfo
 from wm_bridge.core.images import decode
@@ -37,7 +37,9 @@ from wm_bridge.core.types import (
     Verdict,
     frozen_array,
 )
+from wm_bridge.robots.base import MotorHealth
 from wm_bridge.robots.gate import CommandGate, Refusal, Ticket
+from wm_bridge.safety.health import Health
 
 S = 1_000_000_000
 MS = 1e-6  # ns to ms
@@ -222,6 +224,40 @@ def to_heartbeat(
     )
     message.header.stamp = to_time(stamp_ns)
     return message
+
+
+def to_joint_health(health: MotorHealth, names: Sequence[str], stamp_ns: int) -> JointHealth:
+    """What the motors say; see JointHealth.msg."""
+    message = JointHealth(
+        joint_names=list(names),
+        effort=_doubles(np.asarray(health.effort)),
+        temperature=_doubles(np.asarray(health.temperature)),
+        voltage=_doubles(np.asarray(health.voltage)),
+        error=[int(code) for code in health.error],
+    )
+    message.header.stamp = to_time(stamp_ns)
+    return message
+
+
+def from_joint_health(message: JointHealth, names: Sequence[str]) -> Health:
+    """JointHealth message to what the safety filter takes; effort in the order of ``names``.
+
+    Raises:
+        ValueError: other joints, or arrays of another length than the joints.
+    """
+    told = list(message.joint_names)
+    if sorted(told) != sorted(names):
+        raise ValueError(f"driver/health names {told}, expected {list(names)}")
+    for field in ("effort", "temperature", "voltage", "error"):
+        if len(getattr(message, field)) not in (0, len(told)):
+            raise ValueError(f"driver/health: {field} has {len(getattr(message, field))} values for {len(told)} joints")
+    effort = dict(zip(told, message.effort, strict=True)) if len(message.effort) else {}
+    return Health(
+        temperature_c=tuple(message.temperature),
+        voltage_v=tuple(message.voltage),
+        effort=tuple(effort[name] for name in names) if effort else (),
+        errors=tuple(f"{n} error {code}" for n, code in zip(told, message.error or [0] * len(told), strict=True) if code),
+    )
 
 
 def to_trajectory(plan: Trajectory) -> JointTrajectory:
