@@ -298,3 +298,57 @@ def test_an_arm_that_moves_at_the_start_is_not_jerked_to_a_stop():
     assert (np.abs(np.diff(v, axis=0)) <= 5.0 * 0.01 + 1e-9).all()
     assert not v[-1].any() and rig.outputs[-1][0] > HOME[0] + 0.005
     assert NAMES == SPEC.joint_names
+
+
+# ---- settings at run time -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, fine",
+    [
+        ({"velocity_scale": 0.5}, True),
+        ({"velocity_scale": 1.0, "acceleration_scale": 0.7, "command_timeout_ms": 200.0}, True),
+        ({"position_margin_rad": 0.02}, True),
+        ({"position_margin_rad": 0.005}, False),
+        ({"state_timeout_ms": 60.0}, False),
+        ({"camera_required": False}, False),
+        ({"period_ms": 9.0}, False),
+        ({"scene": dataclasses.replace(CONFIG.scene, table_margin_m=0.01)}, True),
+        ({"scene": dataclasses.replace(CONFIG.scene, table=False)}, False),
+        ({"scene": dataclasses.replace(CONFIG.scene, workspace_upper=(0.7, 0.8, 1.5))}, True),
+        ({"scene": dataclasses.replace(CONFIG.scene, workspace_upper=(0.7, 0.9, 1.5))}, False),
+        ({"human": dataclasses.replace(CONFIG.human, enabled=True)}, True),
+        ({"health": dataclasses.replace(CONFIG.health, temperature_stop_c=80.0)}, False),
+    ],
+)
+def test_settings_change_only_to_the_strict_side_and_at_rest(change, fine):
+    rig = Rig()
+    rig.drive(60)
+    assert not rig.filter.tighten(dataclasses.replace(CONFIG, **change)).ok
+    rig.filter.stop()
+    rig.run(40)
+    answer = rig.filter.tighten(dataclasses.replace(CONFIG, **change))
+    assert answer.ok is fine, answer
+    assert rig.run(3).mode is SafetyMode.LATCHED
+    assert rig.filter.reset(rig.now, rig.now).ok and rig.filter.enable(True).ok
+    if "human" not in change:
+        assert rig.drive(40).mode is SafetyMode.NORMAL
+    rig.check_limits()
+
+
+def test_stricter_settings_really_apply():
+    rig = Rig()
+    rig.filter.stop()
+    rig.run(3)
+    assert rig.filter.tighten(dataclasses.replace(CONFIG, velocity_scale=0.2)).ok
+    rig.run(2)
+    assert rig.filter.reset(rig.now, rig.now).ok and rig.filter.enable(True).ok
+    rig.drive(80, speed=0.4)
+    assert rig.speed() == pytest.approx(0.2, abs=1e-6)
+
+
+def test_limits_wider_than_those_of_the_urdf_are_refused():
+    spec = robots.load("nico")
+    for field, by in (("upper", 0.1), ("lower", -0.1), ("velocity", 0.5)):
+        with pytest.raises(ValueError, match=r"wider than in nico\.urdf"):
+            SafetyFilter(dataclasses.replace(spec, **{field: getattr(spec, field) + by}), CONFIG)

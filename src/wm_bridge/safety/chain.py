@@ -86,6 +86,14 @@ class Chain:
             frames[..., joints, :, :] = frames[..., parents, :, :] @ local[..., joints - 1, :, :]
         return frames
 
+    def limits(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The URDF's own lower, upper (rad) and velocity (rad/s) limits, (J,) in spec order."""
+        place = np.argsort(self.column[1:])
+        model = self.model
+        found = (model.lowerPositionLimit, model.upperPositionLimit, model.velocityLimit)
+        lower, upper, velocity = (np.array(part)[place] for part in found)
+        return lower, upper, velocity
+
     def carriers(self, joint: int) -> list[int]:
         """Joints that move what hangs on ``joint``, from it to the root."""
         found = []

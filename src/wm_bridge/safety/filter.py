@@ -35,6 +35,7 @@ from wm_bridge.safety.outputs import Outputs, Step
 from wm_bridge.safety.record import Intervention, InterventionRecord
 from wm_bridge.safety.shapes import RobotShapes
 from wm_bridge.safety.start import describe_outside
+from wm_bridge.safety.stricter import looser
 from wm_bridge.safety.supervision import Supervision
 from wm_bridge.safety.watching import Watching
 
@@ -85,35 +86,40 @@ class SafetyFilter(Watching):
         config: SafetyConfig,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self._config = config
         self._clock = clock
+        self._spec = spec
         self._names = tuple(spec.joint_names)
-        self._limits = MotionLimits.from_spec(
+        self._shapes = _described(spec)
+        self._ladder = Ladder()
+        self._record = InterventionRecord()
+        self._ticks = 0
+        self._begin_ns = 0
+        self._steady_ns = 0
+        self._configure(config)
+
+    def _configure(self, config: SafetyConfig) -> None:
+        """Everything that depends on the settings, as at the start."""
+        spec = self._spec
+        limits = MotionLimits.from_spec(
             spec,
             config.position_margin_rad,
             Shares(config.velocity_scale, config.acceleration_scale, config.jerk_scale),
         )
-        if self._limits.lower.shape != (len(self._names),):
-            raise ValueError(f"{len(self._names)} joints but limits {self._limits.lower.shape}")
-        self._dt = config.dt
-        self._inputs = Inputs(self._names, self._limits.velocity, config)
-        self._ladder = Ladder()
-        self._chase = self._limits.scaled(_CHASE)
-        self._follower = Follower(spec, self._limits, self._dt)
-        self._outputs = Outputs(self._limits, self._dt)
+        if limits.lower.shape != (len(self._names),):
+            raise ValueError(f"{len(self._names)} joints but limits {limits.lower.shape}")
+        solver = qp.solver(config.qp_backend)
+        self._config, self._limits, self._dt = config, limits, config.dt
+        self._inputs = Inputs(self._names, limits.velocity, config)
+        self._chase = limits.scaled(_CHASE)
+        self._follower = Follower(spec, limits, self._dt)
+        self._outputs = Outputs(limits, self._dt)
         self._guard = None
-        if config.scene.enabled and isinstance(spec, RobotDescription):
-            self._guard = DistanceGuard(RobotShapes.from_spec(spec), config.scene, self._dt)
-        self._chooser = StepChooser(
-            self._outputs, self._limits, self._dt, self._guard, qp.solver(config.qp_backend)
-        )
-        self._steady_ns = 0
+        if config.scene.enabled and self._shapes is not None:
+            self._guard = DistanceGuard(self._shapes, config.scene, self._dt)
+        self._chooser = StepChooser(self._outputs, limits, self._dt, self._guard, solver)
         self._supervision = Supervision(config, getattr(spec, "effort", None))
         self._budget = TimeBudget(config.tick_budget_ms)
-        self._record = InterventionRecord()
         self._limiting = Reason.NONE
-        self._ticks = 0
-        self._begin_ns = 0
 
     # ---- what others ask for -------------------------------------------------------
 
@@ -131,6 +137,35 @@ class SafetyFilter(Watching):
         if not on:
             self._drop_plan()
         return Answer(True, "enabled" if on else "disabled")
+
+    def tighten(self, config: SafetyConfig) -> Answer:
+        """Take stricter settings while the arm rests; refused when any of them is looser.
+
+        The filter is latched afterwards, as after a start; things that were added stay.
+        """
+        loose = looser(self._config, config)
+        if loose:
+            return Answer(False, f"refused: {loose} would allow more than now; restart the node for that")
+        q, started, things = self._outputs.motion.q, self._outputs.started, self.obstacles
+        if started and not self._outputs.at_rest:
+            return Answer(False, "refused: the arm moves; stop it first")
+        before = self._config, self._inputs.measured
+        try:
+            self._configure(config)
+            if started and describe_outside(self._names, q, self._limits, 0.0):
+                self._configure(before[0])
+                return Answer(False, "refused: the arm stands outside of the new limits")
+        except Exception as error:  # noqa: BLE001
+            self._configure(before[0])
+            return Answer(False, f"refused: {error}")
+        finally:
+            self._inputs.measured = before[1]
+            self._latch(Reason.NOT_ENABLED, "settings changed")
+            if started:
+                self._begin_at(q, np.zeros_like(q))
+            for thing in things:
+                self.add_obstacle(thing)
+        return Answer(True, "stricter settings taken; reset and enable to go on")
 
     def reset(self, now_ns: int, steady_ns: int) -> Answer:
         """Leave LATCHED for HOLD (not yet enabled).
@@ -411,12 +446,15 @@ class SafetyFilter(Watching):
             return
         moves = np.abs(measured.velocity).max() > self._config.start_speed_rad_s
         speed = measured.velocity if moves else np.zeros_like(measured.velocity)
-        self._outputs.begin(measured.position, speed)
+        self._begin_at(measured.position, speed)
+        if ladder.latched & Reason.POSITION_LIMIT:
+            ladder.latch_detail = "not reset since the start"
+
+    def _begin_at(self, q: FloatArray, v: FloatArray) -> None:
+        self._outputs.begin(q, v)
         self._follower.start(self._outputs.motion)
         if self._guard is not None:
             self._guard.start(self._outputs.motion.q)
-        if ladder.latched & Reason.POSITION_LIMIT:
-            ladder.latch_detail = "not reset since the start"
 
     @property
     def _allowed_outside(self) -> float:
@@ -457,3 +495,16 @@ class SafetyFilter(Watching):
     def _drop_plan(self) -> None:
         self._follower.drop()
         self._limiting = Reason.NONE
+
+
+def _described(spec: JointTable) -> RobotShapes | None:
+    """Shapes of a robot that has a URDF, whose limits must hold those of the spec; None without."""
+    if not isinstance(spec, RobotDescription):
+        return None
+    shapes = RobotShapes.from_spec(spec)
+    lower, upper, velocity = shapes.chain.limits()
+    loose = (spec.lower < lower - 1e-6) | (spec.upper > upper + 1e-6) | (spec.velocity > velocity + 1e-6)
+    if loose.any():
+        names = [name for name, flag in zip(spec.joint_names, loose, strict=True) if flag]
+        raise ValueError(f"limits of {names} are wider than in {spec.urdf_path().name}; narrow config/robots")
+    return shapes

@@ -100,4 +100,9 @@ def solver(name: str) -> Solver:
     """
     if name not in BACKENDS:
         raise ValueError(f"safety: qp_backend {name!r} is none of {list(BACKENDS)}")
-    return CvxpySolver() if name == "cvxpy" else quadprog_solve
+    if name == "quadprog":
+        return quadprog_solve
+    try:
+        return CvxpySolver()
+    except ImportError as error:
+        raise ValueError("safety: qp_backend cvxpy needs cvxpy; pip install it or use quadprog") from error
