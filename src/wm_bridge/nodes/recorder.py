@@ -24,7 +24,7 @@ from wm_bridge.ros.params import declare, setting
 
 _LEAST_FREE = 200_000_000  # bytes; recording stops below
 _COLLECT_S = 0.1  # between two looks into the mailboxes
-_DEPTH, _PICTURES = 300, 40  # messages and pictures per topic that a look may be late by
+_DEPTH, _PICTURES = 300, 100  # messages and pictures per topic that a look may be late by
 
 
 @dataclass(frozen=True)
