@@ -335,6 +335,19 @@ def filter_core_raises(rig: Rig) -> None:
     rig.filter._watch = broken  # type: ignore[method-assign, assignment]
 
 
+@_kind(lambda rig: at_once(rig) + 2 * rig.tick_ns)
+def filter_over_time_budget(rig: Rig) -> None:
+    """Every look at the clock finds 20 ms gone: the prepared brake goes out at once, the third in a row latches."""
+    spent = [0]
+
+    def clock() -> int:
+        rig.acted()
+        spent[0] += 20 * MS
+        return spent[0]
+
+    rig.filter_clock = clock
+
+
 @_kind(at_once)
 def safety_stop_requested(rig: Rig) -> None:
     rig.acted()

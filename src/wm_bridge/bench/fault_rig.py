@@ -59,7 +59,8 @@ class Rig:
 
     def __init__(self, spec: RobotSpec, config: SafetyConfig, rng: np.random.Generator) -> None:
         self.spec, self.config, self.rng = spec, config, rng
-        self.filter = SafetyFilter(spec, config)
+        self.filter_clock: Callable[[], int] = lambda: 0  # what the filter's time budget is measured with
+        self.filter = SafetyFilter(spec, config, clock=lambda: self.filter_clock())
         self.robot = FakeRobot(spec)
         self.robot.connect()
         self.gate = CommandGate(_READER, "safety", "/", 100 * MS, 20 * MS, equal_stamps=True)
