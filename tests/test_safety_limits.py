@@ -108,8 +108,8 @@ def test_the_end_of_the_stop_grows_with_speed_and_acceleration():
 
 @pytest.mark.parametrize("dt", [0.001, 0.004, 0.01])
 def test_millions_of_adversarial_ticks_break_no_limit(dt):
-    found = run_random_ticks(np.random.default_rng(7), ticks=2_000_000, dt=dt)
-    assert found.ticks >= 2_000_000
+    found = run_random_ticks(np.random.default_rng(7), ticks=8_000_000, dt=dt)
+    assert found.ticks >= 8_000_000
     assert found.violations == 0, found
 
 

@@ -79,9 +79,13 @@ def project(target: FloatArray, motion: Motion, limits: MotionLimits, dt: float)
     bad = over > _EXACT_RAD
     if not bad.any():
         return np.asarray(best)
-    safe = first_acceleration(stop_from(motion.v, motion.a, limits, dt), limits, dt)
-    found = _furthest_viable(safe, clipped, over, motion, limits, dt)
-    return np.where(bad, motion.next(found, dt).q, best)
+    some = Motion(*(part[bad] for part in motion))
+    theirs = limits.pick(np.nonzero(bad)[-1])
+    safe = first_acceleration(stop_from(some.v, some.a, theirs, dt), theirs, dt)
+    found = _furthest_viable(safe, clipped[bad], over[bad], some, theirs, dt)
+    best = np.array(best)
+    best[bad] = some.next(found, dt).q
+    return best
 
 
 def _furthest_viable(

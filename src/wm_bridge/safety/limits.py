@@ -37,6 +37,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wm_bridge.core.joints import JointTable
 from wm_bridge.core.types import FloatArray, frozen_array
@@ -98,6 +99,13 @@ class MotionLimits:
             np.asarray(spec.acceleration, dtype=np.float64) * shares.acceleration,
             np.asarray(spec.jerk, dtype=np.float64) * shares.jerk,
         )
+
+    def pick(self, joints: NDArray[np.intp]) -> MotionLimits:
+        """Limits of some joints, (K,) indices with repeats allowed; not checked again."""
+        picked = object.__new__(MotionLimits)
+        for name in ("lower", "upper", "velocity", "acceleration", "jerk"):
+            object.__setattr__(picked, name, getattr(self, name)[joints])
+        return picked
 
     def scaled(self, share: float) -> MotionLimits:
         """The same with only ``share`` of the acceleration and jerk."""
