@@ -11,7 +11,8 @@ import torch
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
 from wm_planner.mpc import Planner
-from wm_planner.testing import random_checkpoint
+from wm_planner.objective import GoalEnergy
+from wm_planner.testing import random_checkpoint, small_config
 
 CONFIG = PlannerConfig(horizon=4, samples=24, iterations=2, prior_samples=4, threads=1)
 J = 6
@@ -121,3 +122,24 @@ def test_the_planner_closes_the_loop_in_an_analytic_world(planner: Planner, monk
     for _ in range(25):
         q = planner.plan(show(q), q, q).references[0]
     assert np.linalg.norm(goal - q) < 0.15 * start
+
+
+def test_an_object_goal_needs_a_model_that_learned_to_move_objects(planner: Planner) -> None:
+    with pytest.raises(PlannerError, match="has not learned to move objects"):
+        planner.encode_goal(picture(0), "object")
+
+
+def test_the_skill_proposes_and_its_time_ranks_the_plans(tmp_path: Path) -> None:
+    path = random_checkpoint(tmp_path / "s.safetensors", config=dataclasses.replace(small_config(), object_skill=True))
+    planner = Planner.load(path, CONFIG)
+    goal = planner.encode_goal(picture(0), "object")
+    planner.set_goal(goal)
+    z = planner._encode(np.zeros((32, 32, 3), np.uint8))
+    state = torch.zeros(1, 2 * J)
+    chunk = planner.model.object_skill(planner.model.readout_head(z), state, planner.model.object_goal(goal.readout))[0]
+    given = planner._proposals(z, state, torch.zeros(J), torch.zeros(J))
+    assert torch.allclose(given[1], chunk[0, :4]) and not given[0].any()
+    impatient = PlannerConfig(horizon=4, weight_object=0.0, weight_time=1.0)
+    energy = GoalEnergy(planner.model, impatient).frame(z, state, goal)
+    assert torch.allclose(energy, planner.model.object_skill(planner.model.readout_head(z), state, planner.model.object_goal(goal.readout))[1])
+    assert planner.plan(picture(1), np.zeros(J), np.zeros(J)).references.shape == (4, J)

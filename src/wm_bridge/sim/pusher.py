@@ -18,6 +18,7 @@ from wm_bridge.sim.world import SimWorld, contact_of
 mujoco = load_mujoco()
 
 HAND = "right_palm"
+FINGERS = np.array([-0.024, 0.01, -0.09])  # in the palm's frame, m
 POSES = 3000  # hand poses at the table to choose from
 TOP, CLEARANCE = 0.04, 0.006  # parts lower than TOP over the table push the block; gap below the hand, m
 
@@ -110,9 +111,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class Stroke:
-    """One way of pushing: a point of the hand (palm frame) and poses (A,) over and at its start."""
+    """One way of pushing: a point of the hand (palm frame), its height (m), poses (A,) over and at its start."""
 
     point: FloatArray
+    height: float
     above: FloatArray
     start: FloatArray
 
@@ -166,23 +168,24 @@ class Reach:
 
 
 class PushTo(Player):
-    """Brings a part of the hand behind the block, lowers it, and pushes to a goal, over and over.
+    """Brings a part of the hand behind the block, lowers it, and pushes the block to a goal.
 
-    It looks at the true block, and corrects itself every period: a block that slips off the
-    line is approached anew.
+    What it does next depends on the arm, the true block and the goal alone, not on what it did
+    before, and the way to push is the same whatever pose the arm comes from: so it can be
+    imitated by who sees no more than that. A block that slips off the line is approached anew.
     """
 
-    LIFT, GAP = 0.09, 0.05  # raised hand over the start of a stroke; start behind the block's centre, m
+    LIFT, GAP, ARRIVED = 0.09, 0.05, 0.010  # raised hand over a start; start behind the block; near enough, m
 
     def start(self) -> FloatArray:
         rng = self.rng
-        self.reach, self.surface, self.poses = Reach(self.world), Surface(self.world), hand_poses(self.world.spec.name, self.world.scene)
+        self.reach, self.surface = Reach(self.world), Surface(self.world)
+        self.poses = hand_poses(self.world.spec.name, self.world.scene)
+        self.usual = np.median(self.poses.q[:, self.index], axis=0)
         self.speed = rng.uniform(0.7, 1.0)
         self.noise = rng.choice([0.0, 0.05, 0.15, 0.3])
         self.colour = np.zeros(len(self.index))
         self.goal: FloatArray | None = None
-        self.stroke: Stroke | None = None
-        self.phase = "choose"
         return sample_reachable(self.world, rng)
 
     def place_objects(self, share: float) -> None:
@@ -190,7 +193,7 @@ class PushTo(Player):
 
     def pursue(self, goal: FloatArray) -> None:
         """Push the block to ``goal`` (2,)."""
-        self.goal, self.stroke, self.phase = goal, None, "choose"
+        self.goal, self.chosen_for = goal, np.full(4, np.inf)
 
     def action(self, reference: FloatArray) -> FloatArray:
         rng, world = self.rng, self.world
@@ -211,51 +214,29 @@ class PushTo(Player):
         error = self.goal - block
         distance = float(np.linalg.norm(error))
         along = error / max(distance, 1e-6)
-        if self.phase == "choose":
-            self.stroke = self.choose(q, block, along, distance) if distance > 0.012 else None
-            self.phase, self.seen, self.idle = "lift", block, 0
-        height = self.reach.position(q, np.array([-0.024, 0.01, -0.09]))[2] - self.world.scene.table_height
-        if self.phase == "lift":
-            near = self.stroke is not None and np.max(np.abs(self.stroke.start - arm)) < 0.25
-            if height < 0.08 and not near:
-                return self.reach.step(q, np.zeros(3), np.array([0.0, 0.0, 0.03]))
-            if self.stroke is None:
-                self.idle += 1
-                if distance > 0.02 and self.idle >= 10:  # no way found: try again from here
-                    self.phase = "choose"
-                return np.zeros_like(arm)
-            self.phase = "lower" if near else "over"
-        assert self.stroke is not None
-        if self.phase == "over":
-            if np.max(np.abs(self.stroke.above - arm)) > 0.12:
-                return self.stroke.above - arm
-            self.phase = "lower"
-        if self.phase == "lower":
-            if np.linalg.norm(block - self.seen) > 0.012:
-                self.phase = "choose"
-            elif np.max(np.abs(self.stroke.start - arm)) > 0.04:
-                return self.stroke.start - arm
-            else:
-                self.phase = "push"
-        if distance < 0.008:
-            self.phase = "choose"
+        low = self.reach.position(q, FINGERS)[2] < self.world.scene.table_height + 0.09
+        if distance < self.ARRIVED:
+            return self.reach.step(q, np.zeros(3), np.array([0.0, 0.0, 0.03])) if low else np.zeros_like(arm)
+        key = np.concatenate([block / 0.01, along / 0.15])
+        if np.max(np.abs(key - self.chosen_for)) > 1.0 and (distance > 0.03 or not np.isfinite(self.chosen_for[0])):
+            self.stroke, self.chosen_for = self.choose(block, along, distance), key
+        stroke = self.stroke
+        if stroke is None:
             return np.zeros_like(arm)
-        tip = self.reach.position(q, self.stroke.point)
-        offset = block - tip[:2]
-        across = np.array([-along[1], along[0]])
-        slip, ahead = float(across @ offset), float(along @ offset)
-        if abs(slip) > 0.03 or ahead < 0.0 or ahead > 0.08:
-            self.phase = "choose"
-            return np.zeros_like(arm)
-        forward = along * min(0.03, 0.6 * distance + 0.006) + across * 0.6 * slip
-        rise = self.start_height - tip[2]
-        change = self.reach.step(q, self.stroke.point, np.array([*forward, rise]))
-        if np.max(np.abs(change)) < 0.003:  # at the end of the arm's reach
-            self.phase = "choose"
-        return change
+        tip = self.reach.position(q, stroke.point)
+        offset, across = block - tip[:2], np.array([-along[1], along[0]])
+        slip, ahead, above_m = float(across @ offset), float(along @ offset), float(tip[2] - stroke.height)
+        if abs(slip) < 0.03 and 0.0 < ahead < self.GAP + 0.025 and above_m < 0.015:
+            forward = along * min(0.03, 0.6 * distance + 0.006) + across * 0.6 * slip
+            return self.reach.step(q, stroke.point, np.array([*forward, -above_m]))
+        if np.max(np.abs(stroke.start - arm)) < np.max(np.abs(stroke.start - stroke.above)) + 0.08:
+            return stroke.start - arm
+        if above_m < 0.06 and np.hypot(*offset) < 0.14:
+            return self.reach.step(q, stroke.point, np.array([0.0, 0.0, 0.03]))
+        return stroke.above - arm
 
-    def choose(self, q: FloatArray, block: FloatArray, along: FloatArray, distance: float) -> Stroke | None:
-        """The nearest hand pose whose front side can push the block ``distance`` along ``along``."""
+    def choose(self, block: FloatArray, along: FloatArray, distance: float) -> Stroke | None:
+        """The most usual hand pose whose front side can push the block ``distance`` along ``along``."""
         poses = self.poses
         flat, rest = poses.hand[..., :2] - block, poses.rest[..., :2] - block
         u, w = flat @ along, flat @ np.array([-along[1], along[0]])  # (N, P), NaN: too high to touch
@@ -265,8 +246,8 @@ class PushTo(Player):
         side = np.where(leading, w, 0.0).sum(axis=1) / count
         ahead = np.nanmax(np.where(np.isnan(rest[..., 0]), -9.0, rest @ along), axis=1) > front - 0.005
         shift = np.hypot(front + self.GAP, side)
-        turn = np.max(np.abs(poses.q[:, self.index] - q[self.index]), axis=1)
-        order = np.argsort(shift / 0.03 + turn + 99.0 * ahead)
+        unusual = np.max(np.abs(poses.q[:, self.index] - self.usual), axis=1)
+        order = np.argsort(shift / 0.05 + unusual)
         for n in order[(shift < 0.1)[order] & ~ahead[order]][:80]:
             middle = np.where(leading[n][:, None], poses.hand[n], 0.0).sum(axis=0) / count[n]
             stroke = self.build(poses.q[n], poses.palm[n], middle, block, along, distance)
@@ -289,5 +270,4 @@ class PushTo(Player):
         above = self.reach.solve(start, point, begin + np.array([0.0, 0.0, self.LIFT]), 0.03)
         if above is None or not self.surface.free(above):
             return None
-        self.start_height = float(touch[2])
-        return Stroke(point, above[self.index], start[self.index])
+        return Stroke(point, float(touch[2]), above[self.index], start[self.index])
