@@ -1,5 +1,6 @@
 """The second training stage and the snapshots that help the encoder."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,16 +8,10 @@ import pytest
 import torch
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
-from wm_planner.refine import (
-    Latents,
-    RefineConfig,
-    dynamics_loss,
-    encode_episodes,
-    periods_left,
-    refine,
-    windows,
-    with_skill,
-)
+from wm_planner.imitate import ImitateConfig, imitate, periods_left, with_skill
+from wm_planner.latents import Latents, encode_episodes, windows
+from wm_planner.refine import RefineConfig, dynamics_loss, refine
+from wm_planner.skill import ObjectSkill
 from wm_planner.testing import small_config, synthetic_dataset
 from wm_planner.train import TrainConfig, Trainer
 from wm_planner.world_model import WorldModel
@@ -41,9 +36,9 @@ def test_refining_lowers_the_error_and_leaves_the_encoder_alone(data, model):
     latents = encode_episodes(model, data, data.training[:20])
     before = {name: value.clone() for name, value in model.state_dict().items()}
     e, _, window = windows(latents, np.random.default_rng(9), 64, SHORT.horizon)
-    first = float(dynamics_loss(model, latents, e, window, SHORT)[0].detach())
+    first = float(dynamics_loss(model, latents, e, window, SHORT).detach())
     refined = refine(model, latents, None, SHORT)
-    last = float(dynamics_loss(refined, latents, e, window, SHORT)[0].detach())
+    last = float(dynamics_loss(refined, latents, e, window, SHORT).detach())
     assert last < 0.8 * first
     for name, value in refined.state_dict().items():
         if name.startswith(("encoder.", "readout_head.")):
@@ -116,13 +111,14 @@ def demonstrations(model, rng, episodes=60, length=20):
     return Latents(z, state, torch.from_numpy(actions), torch.from_numpy(place))
 
 
-def test_the_skill_learns_the_way_and_the_time_from_demonstrations(data, model):
-    model = with_skill(model)
+def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model):
     model.readout_head = torch.nn.Linear(16, 8, bias=False)
     model.readout_head.weight.data = torch.eye(8, 16)
     shown = demonstrations(model, np.random.default_rng(1))
-    play = encode_episodes(model, data, data.training[:4])
-    learned = refine(model, play, shown, RefineConfig(steps=250, batch=64, horizon=4, goal_steps=6, learning_rate=3e-3, ema=0.9))
+    model.config = dataclasses.replace(model.config, prior_horizon=2)
+    model.skill = ObjectSkill(model.config)
+    model.config = dataclasses.replace(model.config, object_skill=True)
+    learned = imitate(model, shown, ImitateConfig(steps=250, batch=64, dreams=8, horizon=4, learning_rate=3e-3, ema=0.9))
     raw, state = torch.zeros(3, 8), torch.zeros(3, 4)
     goal = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.3, 0.0]])  # decimetres from the object
     actions, periods = learned.object_skill(raw, state, goal)
