@@ -71,6 +71,7 @@ class FaultGraph:
         self._entries = {entry.name: entry for entry in description.load("sim", skip=("goal", "viz", "recorder"))}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.log = Log()
+        self.recording = True
         self.commands: list[Any] = []
         self.last: dict[str, Any] = {}
         self.context = Context()
@@ -97,11 +98,16 @@ class FaultGraph:
         self._domain.__exit__(None, None, None)
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes: gently first, so that discovery forgets them at once."""
         for process in self.processes.values():
-            process.kill()
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
         for process in self.processes.values():
-            process.wait()
+            try:
+                process.wait(4.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
         self.processes.clear()
 
     def signal(self, name: str, number: int) -> None:
@@ -115,13 +121,18 @@ class FaultGraph:
             UserError: it does not come to that.
         """
         for _ in range(3):
-            if len(self.processes) < len(_NODES) or any(p.poll() is not None for p in self.processes.values()):
+            dead = {name for name in _NODES if name not in self.processes or self.processes[name].poll() is not None}
+            if dead and dead <= {"planner", "camera"}:
+                for name in dead:
+                    self._start(name)
+            elif dead:
                 self.stop()
                 self.until(lambda: self.node.count_publishers("hw/command") == 0, 15.0)
                 self.last.clear()
                 for name in _NODES:
                     self._start(name)
             self.mode.publish(String(data=""))
+            self.recording = True
             if self.until(self._enabled_and_moving, 45.0):
                 self.log = Log()
                 self.commands.clear()
@@ -185,6 +196,8 @@ class FaultGraph:
         def hear(message: Any, info: Any) -> None:
             at, log = info["source_timestamp"], self.log
             self.last[name] = message
+            if not self.recording:
+                return
             if name == "hw/command":
                 log.output.append((at, float(np.abs(message.velocity).max(initial=0.0))))
                 self.commands.append(message)
@@ -277,9 +290,10 @@ def _freeze(node: str, thaw: bool) -> Callable[[FaultGraph, np.random.Generator]
 
     def act(graph: FaultGraph, rng: np.random.Generator) -> None:
         graph.signal(node, signal.SIGSTOP)
-        graph.wait(1.2)
+        graph.wait(1.6)
+        graph.recording = thaw  # else what comes after the thaw is not looked at
         graph.signal(node, signal.SIGCONT)
-        graph.wait(1.0 if thaw else 0.1)
+        graph.wait(1.0 if thaw else 0.0)
 
     return act
 
