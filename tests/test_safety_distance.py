@@ -234,6 +234,7 @@ def test_contradicting_rows_give_no_answer_with_either_backend():
     "answer",
     [
         lambda wish, *_: np.full_like(wish, np.nan),
+        lambda wish, low, high, *_: np.clip(wish, low, high),  # in the box, but against the rows
         lambda wish, *_: wish + 50.0,
         lambda wish, low, *_: low - 1e-3,
         lambda wish, *_: None,
@@ -242,6 +243,8 @@ def test_contradicting_rows_give_no_answer_with_either_backend():
     ],
 )
 def test_whatever_a_broken_solver_answers_is_caught(answer):
+    wish, low, high, G, h = programme()
+    assert (G @ np.clip(wish, low, high) < h - 1e-3).any()  # the rows do matter
     assert qp.solve(*programme(), answer) is None
 
 

@@ -75,6 +75,14 @@ def test_an_old_or_future_human_distance_is_not_believed():
     assert rig.filter.observe_human(5.0, rig.now, rig.now) == Reason.REPLAYED
 
 
+def test_a_person_may_have_walked_on_since_the_last_look():
+    watch = Supervision(with_group("human", enabled=True), None).human
+    watch.observe(2.0, 1000 * MS, 1000 * MS, 1000 * MS)
+    limits = [watch.speed_limit(now * MS, now * MS) for now in (1000, 1100, 1190)]
+    assert limits == [pytest.approx(allowed_speed(2.0 - 1.6 * age, CONFIG.human)) for age in (0.0, 0.1, 0.19)]
+    assert limits[0] > limits[1] > limits[2] > 0.0
+
+
 # ---- trust -------------------------------------------------------------------------
 
 
