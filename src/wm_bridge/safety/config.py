@@ -62,6 +62,7 @@ class SafetyConfig:
     tracking_error_ms: float
     clock_jump_ms: float
     tick_budget_ms: float
+    tick_latch_ms: float
     reduced: bool
     reduced_speed_m_s: float
     qp_backend: str
@@ -88,6 +89,7 @@ class SafetyConfig:
             ("period_ms", "command_timeout_ms"),
             ("command_timeout_ms", "command_max_duration_ms"),
             ("tick_budget_ms", "period_ms"),
+            ("tick_budget_ms", "tick_latch_ms"),
         ):
             if getattr(self, short) >= getattr(self, long):
                 raise ValueError(

@@ -74,7 +74,7 @@ class SafetyFilter(Watching):
     Args:
         spec: names and limits of the joints.
         config: margins and time-outs.
-        clock: steady nanoseconds, only for ``Verdict.duration_ns``.
+        clock: steady nanoseconds, only for ``Verdict.duration_ns`` and the time budget of a tick.
 
     Raises:
         ValueError: limits or settings that make no sense.
@@ -118,7 +118,7 @@ class SafetyFilter(Watching):
             self._guard = DistanceGuard(self._shapes, config.scene, self._dt)
         self._chooser = StepChooser(self._outputs, limits, self._dt, self._guard, solver)
         self._supervision = Supervision(config, getattr(spec, "effort", None))
-        self._budget = TimeBudget(config.tick_budget_ms)
+        self._budget = TimeBudget(config.tick_budget_ms, config.tick_latch_ms)
         self._limiting = Reason.NONE
 
     # ---- what others ask for -------------------------------------------------------
@@ -303,7 +303,7 @@ class SafetyFilter(Watching):
             step, wrong = choice.step, choice.wrong
             self._judge(now, choice, pace.reason, now_ns)
             if self._budget.lost:
-                self._latch(Reason.TIME_BUDGET, "three ticks in a row took too long")
+                self._latch(Reason.TIME_BUDGET, f"late ticks in a row took {self._config.tick_latch_ms:.0f} ms")
         if wrong:
             self._fault(f"post-check: {wrong.name} on the output")
             self._ladder.reasons |= wrong
