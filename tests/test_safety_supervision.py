@@ -258,6 +258,7 @@ def test_a_slow_tick_sends_the_brake_and_a_long_row_of_them_latches():
     first = modes.index(SafetyMode.LATCHED)
     assert first * 9 >= CONFIG.tick_latch_ms > (first - 1) * 9  # told by the tick after
     assert set(modes[:first]) == {SafetyMode.LIMITED}
+    assert rig.speed() == 0.0  # braked since the first of them
     rig.run(30)
     assert rig.speed() == 0.0
     rig.check_limits()

@@ -335,14 +335,17 @@ def filter_core_raises(rig: Rig) -> None:
     rig.filter._watch = broken  # type: ignore[method-assign, assignment]
 
 
-@_kind(at_once)
+_LATE_MS = 20
+
+
+@_kind(lambda rig: at_once(rig) + round(rig.config.tick_latch_ms / _LATE_MS) * rig.tick_ns)
 def filter_over_time_budget(rig: Rig) -> None:
     """Every look at the clock finds 20 ms gone: the prepared brake goes out at once, a row of such ticks latches."""
     spent = [0]
 
     def clock() -> int:
         rig.acted()
-        spent[0] += 20 * MS
+        spent[0] += _LATE_MS * MS
         return spent[0]
 
     rig.filter_clock = clock

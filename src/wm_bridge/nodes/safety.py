@@ -272,6 +272,7 @@ class SafetyNode(Node):
     def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         self._auto = False
         answer = self._filter.enable(request.data)
+        self._show()  # before the answer, so that whoever acts on it finds the others told
         response.success, response.message = answer.ok, answer.message
         return response
 
