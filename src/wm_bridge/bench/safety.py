@@ -33,7 +33,7 @@ class Size:
     programmes: int
 
 
-SUITE = Size(viability=100_000_000, loop=100_000, transparency=100_000, timing=20_000, programmes=300)
+SUITE = Size(viability=3_000_000, loop=6_000, transparency=6_000, timing=6_000, programmes=300)  # half a minute alone
 NIGHTLY = Size(viability=1_000_000_000, loop=1_000_000, transparency=1_000_000, timing=100_000, programmes=3000)
 QUICK = Size(viability=300_000, loop=600, transparency=600, timing=300, programmes=20)
 
