@@ -21,7 +21,7 @@ def main() -> None:
     spec = robots.load("nico")
     arm = spec.indices("right_arm")
     names = tuple(spec.joint_names[i] for i in arm)
-    guard = SafetyFilter(spec, SafetyConfig.load())
+    guard = SafetyFilter(spec, SafetyConfig.load(), clock=lambda: 0)  # not in real time: no time budget
     q, rest, now = spec.home, np.zeros(len(spec.joint_names)), 1_000_000_000
 
     guard.observe_state(JointState(spec.joint_names, q, rest, rest, now), now, now)
