@@ -107,9 +107,9 @@ def test_the_end_of_the_stop_grows_with_speed_and_acceleration():
 
 
 @pytest.mark.parametrize("dt", [0.001, 0.004, 0.01])
-def test_adversarial_ticks_break_no_limit(dt):
-    found = run_random_ticks(np.random.default_rng(7), ticks=300_000, dt=dt)  # millions: ./wm bench safety
-    assert found.ticks >= 300_000
+def test_a_million_adversarial_ticks_break_no_limit(dt):
+    found = run_random_ticks(np.random.default_rng(7), ticks=1_000_000, dt=dt)  # more: ./wm bench safety --nightly
+    assert found.ticks >= 1_000_000
     assert found.violations == 0, found
 
 
