@@ -88,6 +88,10 @@ class ICem:
             tail = rest.expand(len(self.elites), -1, -1)
             self.elites = torch.cat([self.elites[:, periods:], tail], dim=1)
 
+    def start_from(self, plan: Tensor) -> None:
+        """Search around ``plan`` (H, A) instead of the kept mean; the kept elites stay candidates."""
+        self.mean = plan
+
     def noise(self, count: int) -> Tensor:
         """(count, H, A) coloured noise of unit variance."""
         white = torch.randn(count, self.action_dim, self.config.horizon, generator=self.generator)

@@ -157,6 +157,8 @@ class PlannerConfig:
         min_std: floor of the fitted deviation.
         distance_scale_m: closer than this the noise shrinks in proportion.
         smallest_noise: lower end of that shrinking.
+        object_noise: factor on the deviation when the goal is about an object: the search then
+            stays near what the skill proposes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
         threads: torch CPU threads; 0 leaves torch's default.
@@ -173,6 +175,7 @@ class PlannerConfig:
     min_std: float = 0.02
     distance_scale_m: float = 0.12
     smallest_noise: float = 0.08
+    object_noise: float = 0.1
     prior_samples: int = 6
     weight_latent: float = 0.1
     weight_hand: float = 1.0

@@ -166,7 +166,7 @@ class Planner:
         encoded = time.monotonic()
 
         state = self.model.proprioception(measured, start)[None]
-        noise = 1.0
+        noise = self.config.object_noise
         if goal.target == "hand":
             noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
         self.search.shift(periods)
@@ -247,6 +247,7 @@ class Planner:
         prior[:, length:] = chunk[:, length - 1 : length]
         scaled = [prior, 0.6 * prior, 0.3 * prior]
         if self.goal.target == "object":
+            self.search.start_from(prior[0])
             return torch.cat([rest, *scaled])[: config.prior_samples + 1]
         here = self.model.read(z[0]).joints
         wanted = measured + self.goal.readout.joints - here  # the decoder's bias cancels near the goal
