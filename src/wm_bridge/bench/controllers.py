@@ -15,6 +15,7 @@ import torch
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.sim.episodes import apply_action
 from wm_bridge.sim.play import ARM
+from wm_bridge.sim.pusher import PushTo
 from wm_bridge.sim.world import SimWorld
 from wm_planner.cem import ICem
 from wm_planner.config import PlannerConfig
@@ -120,6 +121,23 @@ class PriorPolicy(Baseline):
         """The proposed chunk as it is."""
         chunk = self.owner.propose(image, position, reference, self.goal)
         return SimplePlan(self.path(reference, chunk * self.scale))
+
+
+class Demonstrator(Baseline):
+    """The teacher of the object skill, which sees the true block: what imitation is bounded by."""
+
+    def __init__(self, planner: Planner, seed: int, world: SimWorld, target: FloatArray) -> None:
+        super().__init__(planner, seed)
+        self.player = PushTo(world, self.rng, self.scale)
+        self.player.start()
+        self.player.speed, self.player.noise = 1.0, 0.0
+        self.player.pursue(target[:2])
+
+    def plan(
+        self, image: ImageArray, position: FloatArray, reference: FloatArray, deadline_s: float | None = None
+    ) -> SimplePlan:
+        """The next step, twice, since a plan is one latency old when it is used."""
+        return SimplePlan(self.path(reference, np.tile(self.player.action(np.asarray(reference)), (2, 1))))
 
 
 class Oracle(Baseline):

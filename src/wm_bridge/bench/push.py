@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from wm_bridge.bench.controllers import PriorPolicy, RandomActions, Still
+from wm_bridge.bench.controllers import Demonstrator, PriorPolicy, RandomActions, Still
 from wm_bridge.bench.reach import (
     Job,
     add_common_arguments,
@@ -55,6 +55,7 @@ def play(job: Job) -> dict[str, float]:
         "random": lambda: RandomActions(planner, job.number),
         "still": lambda: Still(planner, job.number),
         "prior": lambda: PriorPolicy(planner, job.number),
+        "demonstrator": lambda: Demonstrator(planner, job.number, world, np.array(goal)),
     }[job.controller]()
     trace = run_episode(
         world, controller, goal_picture, rng, SafetyConfig.load(), job.settings, target="object"
@@ -80,7 +81,7 @@ def main(argv: list[str]) -> int:
     settings = LoopSettings(latency_ms=args.latency_ms)
     figures: dict[str, float] = {"episodes": args.episodes}
     table: list[tuple[str, str]] = []
-    for controller in args.only or ["planner", "prior", "random", "still"]:
+    for controller in args.only or ["planner", "prior", "random", "still", "demonstrator"]:
         print(f"{controller}: {args.episodes} episodes")
         jobs = [Job(controller, "none", args.seed, n, checkpoint, config, settings) for n in range(args.episodes)]
         rows = run_jobs(jobs, args.workers, play)
