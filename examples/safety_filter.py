@@ -35,9 +35,9 @@ def main() -> None:
         guard.observe_state(JointState(spec.joint_names, q, rest, rest, now), now, now)
         guard.observe_camera(now, tick, now, now)
         if tick % 10 == 0 and tick < 80:
-            wanted = q[arm] + 10 * spec.velocity[arm] * 0.1
+            wanted = q[arm] + 10 * spec.velocity[arm]  # within the next second
             wanted = wanted if tick < 50 else np.full(len(arm), np.nan)
-            plan = Trajectory(names, (100_000_000,), wanted[None], np.zeros((1, len(arm))), now)
+            plan = Trajectory(names, (1_000_000_000,), wanted[None], np.zeros((1, len(arm))), now)
             refused = guard.submit(plan, now, now)
             if refused:
                 print(f"{tick * 10:5d} ms  plan refused: {refused.name}")
