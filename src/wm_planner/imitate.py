@@ -5,18 +5,15 @@ Hindsight gives the goals: the place where an episode left the object was its go
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
-from wm_planner.errors import PlannerError
+from wm_planner.fit import fit
 from wm_planner.latents import Latents, windows
 from wm_planner.skill import PERIODS_SCALE
 from wm_planner.world_model import WorldModel
@@ -106,27 +103,12 @@ def dream_loss(
 
 def imitate(model: WorldModel, demonstrations: Latents, config: ImitateConfig) -> WorldModel:
     """Fit the skill; returns the averaged model, of which nothing else has changed."""
-    model = with_skill(model).requires_grad_(False)
-    model.skill.requires_grad_(True)
-    average = copy.deepcopy(model).requires_grad_(False)
+    model = with_skill(model)
     left = periods_left(demonstrations.place, config.done_m)
-    optimizer = torch.optim.AdamW(model.skill.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     rng = np.random.default_rng(config.seed)
-    bar = tqdm(range(config.steps), unit="step", desc="imitate", mininterval=2.0)
-    for step in bar:
-        for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 100)
-            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-        loss = imitation_loss(model, demonstrations, left, rng, config)
-        loss = loss + dream_loss(model, demonstrations, left, rng, config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(model.skill.parameters(), 1.0)
-        if not torch.isfinite(norm):
-            raise PlannerError(f"the gradient is not finite at step {step}; lower learning_rate")
-        optimizer.step()
-        decay = min(config.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.skill.parameters()), list(model.skill.parameters()), 1 - decay)
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.detach():.4f}")
-    return average.eval()
+
+    def loss() -> Tensor:
+        shown = imitation_loss(model, demonstrations, left, rng, config)
+        return shown + dream_loss(model, demonstrations, left, rng, config)
+
+    return fit(model, [model.skill], loss, config, "imitate", weight_decay=1e-3)

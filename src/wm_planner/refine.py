@@ -16,22 +16,20 @@ from them, and the ``ObjectSkill`` is fitted at the end (``imitate.py``).
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from wm_planner.calibrate import calibrate
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
+from wm_planner.fit import fit
 from wm_planner.imitate import ImitateConfig, imitate
 from wm_planner.latents import Latents, chosen, encode_episodes, windows
 from wm_planner.weights import load_model, save_model, weights_hash
@@ -92,37 +90,19 @@ def prior_loss(model: WorldModel, latents: Latents, e: Tensor, t: Tensor, rng: n
 
 def refine(model: WorldModel, play: Latents, demonstrations: Latents | None, config: RefineConfig) -> WorldModel:
     """Fit predictor and prior; returns the averaged model. Encoder and readout stay as they are."""
-    model.eval().requires_grad_(False)
-    parts = [model.predictor, model.prior_head]
-    for part in parts:
-        part.requires_grad_(True)
-    average = copy.deepcopy(model).requires_grad_(False)
-    parameters = [p for part in parts for p in part.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate)
     rng = np.random.default_rng(config.seed)
     share = config.batch if demonstrations is None else config.batch // 2
-    bar = tqdm(range(config.steps), unit="step", desc="refine", mininterval=2.0)
-    for step in bar:
-        for group in optimizer.param_groups:
-            warm = min(1.0, (step + 1) / 100)
-            group["lr"] = config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+    def loss() -> Tensor:
         e, t, window = windows(play, rng, share, config.horizon)
-        loss = dynamics_loss(model, play, e, window, config)
-        loss = loss + config.loss_prior * prior_loss(model, play, e, t, rng, config)
+        total = dynamics_loss(model, play, e, window, config)
+        total = total + config.loss_prior * prior_loss(model, play, e, t, rng, config)
         if demonstrations is not None:
             e, _, window = windows(demonstrations, rng, share, config.horizon)
-            loss = loss + dynamics_loss(model, demonstrations, e, window, config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        if not torch.isfinite(norm):
-            raise PlannerError(f"the gradient is not finite at step {step}; lower learning_rate")
-        optimizer.step()
-        decay = min(config.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{loss.detach():.4f}")
-    return average
+            total = total + dynamics_loss(model, demonstrations, e, window, config)
+        return total
+
+    return fit(model.eval(), [model.predictor, model.prior_head], loss, config, "refine")
 
 
 def main(argv: list[str]) -> int:
