@@ -6,7 +6,8 @@ from wm_bridge.bench.push import draw_push
 from wm_bridge.robots import spec as robots
 from wm_bridge.sim.episodes import CollectConfig, apply_action, record_episode
 from wm_bridge.sim.play import ARM, AROUND
-from wm_bridge.sim.pusher import HAND, PushTo, Reach, Surface, draw_goal
+from wm_bridge.sim.pusher import PushTo, draw_goal
+from wm_bridge.sim.reach import HAND, Reach, Surface
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
