@@ -10,7 +10,7 @@ from wm_planner.imagine import Imagination
 from wm_planner.losses import sigreg
 from wm_planner.objective import Goal, GoalEnergy, soft_norm
 from wm_planner.testing import small_config
-from wm_planner.world_model import WorldModel
+from wm_planner.world_model import WorldModel, grown
 
 
 @pytest.fixture
@@ -137,3 +137,12 @@ def test_effort_breaks_ties_and_late_frames_weigh_more(model: WorldModel) -> Non
 def test_soft_norm_is_a_length_away_from_zero() -> None:
     assert float(soft_norm(torch.zeros(3))) == pytest.approx(0, abs=1e-7)
     assert float(soft_norm(torch.tensor([0.3, 0.4, 0.0]))) == pytest.approx(0.497, abs=1e-3)
+
+
+def test_a_grown_encoder_starts_as_it_was_and_can_learn_more(model: WorldModel) -> None:
+    pictures = torch.rand(3, 3, model.config.image_size, model.config.image_size)
+    larger = grown(model, residual_blocks=2)
+    torch.testing.assert_close(larger.encode(pictures), model.encode(pictures))
+    larger.encode(pictures).square().sum().backward()
+    assert all(block.change[-1].weight.grad.abs().sum() > 0 for block in larger.encoder.deeper)
+    torch.testing.assert_close(grown(larger, residual_blocks=2).encode(pictures), model.encode(pictures))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
-from wm_planner.imitate import ImitateConfig, imitate, periods_left, with_skill
+from wm_planner.imitate import ImitateConfig, imitate, periods_left
 from wm_planner.latents import Latents, encode_episodes, windows
 from wm_planner.refine import RefineConfig, dynamics_loss, refine
 from wm_planner.skill import ObjectSkill
@@ -130,4 +130,3 @@ def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model):
 def test_a_model_without_the_skill_says_how_to_get_one(model):
     with pytest.raises(PlannerError, match="--demonstrations"):
         model.object_skill(torch.zeros(8), torch.zeros(4), torch.zeros(2))
-    assert with_skill(with_skill(model)).config.object_skill

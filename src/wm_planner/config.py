@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ class ModelConfig:
         image_size: side of the square network input, pixels.
         latent_dim: D, size of the latent.
         channels: widths of the encoder's stages.
+        residual_blocks: further residual blocks of the encoder at S/8.
         keypoints: soft-argmax maps of the encoder.
         width, depth, heads: predictor transformer.
         readout_width: hidden width of the readout and prior heads.
@@ -44,6 +44,7 @@ class ModelConfig:
     image_size: int = 96
     latent_dim: int = 128
     channels: tuple[int, int, int] = (32, 48, 64)
+    residual_blocks: int = 0
     keypoints: int = 32
     width: int = 128
     depth: int = 3
@@ -222,8 +223,3 @@ def load_config(kind: type[ConfigT], path: Path, overrides: Mapping[str, Any] | 
     if not isinstance(values, dict):
         raise PlannerError(f"{path} must hold key: value pairs, got a {type(values).__name__}")
     return config_from_mapping(kind, {**values, **(overrides or {})}, str(path))
-
-
-def config_to_json(config: Any) -> str:
-    """One-line JSON of a config dataclass."""
-    return json.dumps(dataclasses.asdict(config), sort_keys=True)

@@ -31,6 +31,7 @@ class ConvEncoder(nn.Module):
         self.mix = nn.Sequential(
             nn.Conv2d(c3, c3, 3, padding=1), nn.BatchNorm2d(c3), nn.ReLU(), nn.Conv2d(c3, c3, 3, padding=1)
         )
+        self.deeper = nn.Sequential(*(Residual(c3) for _ in range(config.residual_blocks)))
         self.fine_maps = nn.Conv2d(c2, config.keypoints, 1)
         self.coarse_maps = nn.Conv2d(c3, config.keypoints, 1)
         self.squeeze = nn.Sequential(nn.ReLU(), nn.Conv2d(c3, 24, 1), nn.ReLU())
@@ -43,7 +44,7 @@ class ConvEncoder(nn.Module):
         """Encode normalised pictures (B, 3, S, S) to latents (B, D)."""
         fine = self.fine(self.stem(standardise(pictures)))  # (B, c2, S/4, S/4)
         coarse = self.down(fine)
-        coarse = coarse + self.mix(coarse)  # (B, c3, S/8, S/8)
+        coarse = self.deeper(coarse + self.mix(coarse))  # (B, c3, S/8, S/8)
         features = [
             self.squeeze(coarse).flatten(1),
             soft_argmax(self.SHARPNESS * self.fine_maps(fine)),
@@ -51,6 +52,23 @@ class ConvEncoder(nn.Module):
         ]
         z: Tensor = self.head(torch.cat(features, dim=1))
         return z
+
+
+class Residual(nn.Module):
+    """Two convolutions added to their input; begins as the identity, so a trained encoder can grow."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.change = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+        )
+        last = self.change[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to the same shape."""
+        return x + self.change(x)
 
 
 def standardise(pictures: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Hindsight gives the goals: the place where an episode left the object was its go
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch.nn import functional
 from wm_planner.fit import fit
 from wm_planner.latents import Latents, windows
 from wm_planner.skill import PERIODS_SCALE
-from wm_planner.world_model import WorldModel
+from wm_planner.world_model import WorldModel, grown
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,6 @@ class ImitateConfig:
     done_m: float = 0.015
     goal_noise_m: float = 0.005
     seed: int = 0
-
-
-def with_skill(model: WorldModel) -> WorldModel:
-    """The same model with an ``ObjectSkill``, a fresh one if it had none."""
-    if model.config.object_skill:
-        return model
-    grown = WorldModel(dataclasses.replace(model.config, object_skill=True))
-    grown.load_state_dict(model.state_dict(), strict=False)
-    return grown.eval()
 
 
 def periods_left(place: Tensor, done_m: float) -> Tensor:
@@ -103,7 +93,7 @@ def dream_loss(
 
 def imitate(model: WorldModel, demonstrations: Latents, config: ImitateConfig) -> WorldModel:
     """Fit the skill; returns the averaged model, of which nothing else has changed."""
-    model = with_skill(model)
+    model = model if model.config.object_skill else grown(model, object_skill=True)
     left = periods_left(demonstrations.place, config.done_m)
     rng = np.random.default_rng(config.seed)
 

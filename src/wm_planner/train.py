@@ -28,7 +28,7 @@ from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
 from wm_planner.losses import WorldModelLoss
 from wm_planner.weights import complete, load_model, save_model
-from wm_planner.world_model import WorldModel
+from wm_planner.world_model import WorldModel, grown
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -215,6 +215,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints and curves")
     parser.add_argument("--config", type=Path, help="YAML with TrainConfig keys (default: config/train_compact.yaml)")
     parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
+    parser.add_argument("--residual-blocks", type=int, metavar="N",
+                        help="further residual blocks of the encoder; with --init it grows by the missing ones")  # fmt: skip
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a training setting")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--fresh", action="store_true", help="do not resume what --out holds")
@@ -273,9 +275,11 @@ def run(args: argparse.Namespace) -> int:
         model, parents = load_model(args.init)
         if model.config.joint_names != tuple(data.meta["joint_names"]):
             raise PlannerError(f"{args.init} controls {model.config.joint_names}, the data {data.meta['joint_names']}")
+        if args.residual_blocks is not None:
+            model = grown(model, residual_blocks=args.residual_blocks)
         model.train().requires_grad_(True)
     else:
-        model = WorldModel(model_config_for(data, {}))
+        model = WorldModel(model_config_for(data, {"residual_blocks": args.residual_blocks or 0}))
     trainer = Trainer(model, config, device)
     resume = args.out / "training.pt"
     if resume.is_file() and not args.fresh:

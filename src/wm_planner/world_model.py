@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,3 +172,14 @@ class WorldModel(nn.Module):
     def object_goal(self, goal: Readout) -> Tensor:
         """(2,) place of the first object in the table plane, network units."""
         return (goal.objects[..., 0, :2] - self.hand_centre[:2]) * 10.0
+
+
+def grown(model: WorldModel, **shape: Any) -> WorldModel:
+    """The same weights in a larger shape; parts that ``model`` lacks start anew.
+
+    Args:
+        shape: ``ModelConfig`` keys, of those that add parts: residual_blocks, object_skill.
+    """
+    larger = WorldModel(dataclasses.replace(model.config, **shape))
+    larger.load_state_dict(model.state_dict(), strict=False)
+    return larger.eval()
