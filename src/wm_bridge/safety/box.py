@@ -16,8 +16,8 @@ from wm_bridge.core.types import FloatArray
 from wm_bridge.safety.brake import first_acceleration, reach_of, rest_of, stop_from
 from wm_bridge.safety.limits import MotionLimits, stopping_speed
 
-_SEARCH_STEPS = 4
-_EXACT_RAD = 1e-12  # rounding of positions
+SEARCH_STEPS = 4
+EXACT_RAD = 1e-12  # rounding of positions
 
 
 class Motion(NamedTuple):
@@ -76,7 +76,7 @@ def project(target: FloatArray, motion: Motion, limits: MotionLimits, dt: float)
     clipped = np.minimum(np.maximum(wish, low), high)
     best = np.where(wish == clipped, target, motion.next(clipped, dt).q)
     over = excess(Motion(best, motion.v + clipped * dt, clipped), limits, dt)
-    bad = over > _EXACT_RAD
+    bad = over > EXACT_RAD
     if not bad.any():
         return np.asarray(best)
     some = Motion(*(part[bad] for part in motion))
@@ -94,7 +94,7 @@ def _furthest_viable(
     """Acceleration nearest to ``wish`` that is viable, from the viable ``safe`` (Illinois)."""
     f_safe = np.minimum(excess(motion.next(safe, dt), limits, dt), -1e-15)
     f_wish = over
-    for _ in range(_SEARCH_STEPS):
+    for _ in range(SEARCH_STEPS):
         middle = safe + (wish - safe) * (f_safe / (f_safe - np.maximum(f_wish, 1e-15)))
         f = excess(motion.next(middle, dt), limits, dt)
         inside = f <= 0.0
@@ -131,7 +131,7 @@ def approach(
     low = np.maximum(e.a - step, np.minimum(-chase.acceleration, e.a + step))
     high = np.minimum(e.a + step, np.maximum(chase.acceleration, e.a - step))
     f_low, f_high = _end(low, e, chase, dt), _end(high, e, chase, dt)
-    for _ in range(_SEARCH_STEPS):
+    for _ in range(SEARCH_STEPS):
         share = np.clip(f_low / np.minimum(f_low - f_high, -1e-15), 0.0, 1.0)
         middle = low + (high - low) * share
         f = _end(middle, e, chase, dt)

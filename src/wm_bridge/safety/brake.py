@@ -139,13 +139,40 @@ def brake_path(
         (N, J) rad, the output after each period; N >= 1, the last row is the rest.
     """
     ends = stop.m + stop.h + stop.n
-    i = _COUNT[: max(int(ends.max()), 1)]
     step = limits.jerk * dt
-    ramp = np.maximum(ends - stop.n + stop.top + 1.0 - i, 0.0)
-    b = np.minimum(np.minimum(stop.b + i, limits.acceleration / step), ramp)
-    speed = v + (-stop.sign * (step * dt)) * np.cumsum(b, axis=0)
+    parts = (-stop.sign * (step * dt), stop.b, ends, ends - stop.n + stop.top + 1.0)
+    count = max(int(ends.max()), 1)
+    return path_of(q, v, parts, limits.acceleration / step, dt, count)[1:]
+
+
+def path_of(
+    q: FloatArray,
+    v: FloatArray,
+    parts: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+    most: FloatArray,
+    dt: float,
+    count: int,
+) -> FloatArray:
+    """A position and the brake from it.
+
+    Args:
+        q: (J,) rad, v: (J,) rad/s. parts: (J,) each: change of speed per unit of b, rad/s;
+            b before; periods to the rest; top of the ramp seen from the first period.
+        most: (J,) largest b. count: periods of the longest.
+
+    Returns:
+        (count + 1, J) rad; a brake of more than 4096 periods is cut off.
+    """
+    turn, b, ends, ramp = parts
+    i = _COUNT[:count]
+    count = len(i)
+    b = np.minimum(np.minimum(b + i, most), np.maximum(ramp - i, 0.0))
+    speed = v + turn * np.cumsum(b, axis=0)
     speed = np.where(i < ends, speed, 0.0)
-    return np.asarray(q + dt * np.cumsum(speed, axis=0))
+    path = np.empty((count + 1, q.size))
+    path[0] = q
+    np.add(q, dt * np.cumsum(speed, axis=0), out=path[1:])
+    return path
 
 
 def _release(b: FloatArray) -> FloatArray:

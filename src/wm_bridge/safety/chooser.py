@@ -9,7 +9,6 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety import qp
-from wm_bridge.safety.box import acceleration_box, project
 from wm_bridge.safety.guard import CLEAR, Assessment, Certificate, DistanceGuard
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.outputs import Outputs, Step
@@ -95,19 +94,21 @@ class StepChooser:
 
     def _within_limits(self, wish: FloatArray) -> tuple[Step, Reason]:
         """The step nearest to ``wish`` (J,) rad, and what is still wrong with it."""
-        step = self._outputs.step_to(wish)
-        wrong = self._outputs.check(step)
-        if wrong:
-            step = self._outputs.step_to(project(wish, self._outputs.motion, self._limits, self._dt))
-            wrong = self._outputs.check(step)
-        return step, wrong
+        outputs = self._outputs
+        if not outputs.exceeds(wish):
+            step = outputs.step_to(wish)
+            wrong = outputs.check(step)
+            if not wrong:
+                return step, wrong
+        step = outputs.step_to(outputs.lanes.project(wish, outputs.motion))
+        return step, outputs.check(step)
 
     def _obey_rows(self, step: Step, found: Assessment) -> Step | None:
         """The nearest step that keeps the barrier rows; None when there is none."""
         assert self._guard is not None
         row = self._guard.rows(found)
         motion, dt = self._outputs.motion, self._dt
-        low, high = acceleration_box(motion, self._limits, dt)
+        low, high = self._outputs.lanes.box(motion)
         v = qp.solve(
             (step.motion.q - motion.q) / dt,
             motion.v + np.minimum(low, high) * dt,

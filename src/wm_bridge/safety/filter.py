@@ -22,7 +22,7 @@ from wm_bridge.core.types import (
 )
 from wm_bridge.safety import qp
 from wm_bridge.safety.answers import Answer, FilterStatus
-from wm_bridge.safety.box import Motion, approach
+from wm_bridge.safety.box import Motion
 from wm_bridge.safety.budget import TimeBudget
 from wm_bridge.safety.chooser import Choice, StepChooser
 from wm_bridge.safety.config import SafetyConfig
@@ -30,6 +30,7 @@ from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.inputs import Inputs
 from wm_bridge.safety.ladder import Ladder
+from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import MotionLimits, Shares
 from wm_bridge.safety.outputs import Outputs, Step
 from wm_bridge.safety.record import Intervention, InterventionRecord
@@ -110,7 +111,7 @@ class SafetyFilter(Watching):
         solver = qp.solver(config.qp_backend)
         self._config, self._limits, self._dt = config, limits, config.dt
         self._inputs = Inputs(self._names, limits.velocity, config)
-        self._chase = limits.scaled(_CHASE)
+        self._chase = Lanes(limits.scaled(_CHASE), self._dt)
         self._follower = Follower(spec, limits, self._dt)
         self._outputs = Outputs(limits, self._dt)
         self._guard = None
@@ -295,7 +296,7 @@ class SafetyFilter(Watching):
         else:
             last, now = self._follower.sample()
             requested, source = now.q, self._follower.source_stamp_ns
-            wish = approach(requested, last, outputs.motion, self._chase, self._dt)
+            wish = self._chase.approach(requested, last, outputs.motion)
             pace = self._supervision.pace(now_ns, steady_ns)
             choice = self._chooser.choose(wish, steady_ns, pace.limit_m_s)
             if self._budget.exceeded(self._clock() - self._begin_ns):

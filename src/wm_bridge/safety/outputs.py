@@ -8,25 +8,26 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.box import Motion
-from wm_bridge.safety.brake import brake_path, stop_from
+from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import MotionLimits
-from wm_bridge.safety.postcheck import check_motion
+from wm_bridge.safety.postcheck import MotionCheck
 
 
 class Step(NamedTuple):
     """A next output and the brake from it.
 
     Attributes:
-        motion: (J,) output with its differences. brake: (N, J) rad, N >= 1.
+        motion: (J,) output with its differences.
+        outputs: (N + 1, J) the output and the brake from it, rad; N >= 1.
     """
 
     motion: Motion
-    brake: FloatArray
+    outputs: FloatArray
 
     @property
-    def outputs(self) -> FloatArray:
-        """(N + 1, J) the output and the brake, rad."""
-        return np.concatenate([self.motion.q[None], self.brake])
+    def brake(self) -> FloatArray:
+        """(N, J) rad."""
+        return self.outputs[1:]
 
 
 class Outputs:
@@ -34,12 +35,14 @@ class Outputs:
 
     def __init__(self, limits: MotionLimits, dt: float) -> None:
         self._limits, self._dt = limits, dt
+        self.lanes, self._check = Lanes(limits, dt), MotionCheck(limits, dt)
         joints = limits.lower.size
         nowhere, zero = np.full(joints, np.nan), np.zeros(joints)
         self.started = False
         self.motion = Motion(nowhere, zero, zero)
         self.history = np.tile(nowhere, (3, 1))  # last outputs, oldest first
         self._brake = nowhere[None]
+        self.at_rest = True  # the last two outputs were the same
 
     def begin(self, q: FloatArray, v: FloatArray) -> None:
         """Start at a measured state, (J,) rad and rad/s.
@@ -52,21 +55,22 @@ class Outputs:
             zero = np.zeros_like(q)
             history = np.stack([q - 2.0 * self._dt * speed, q - self._dt * speed, q])
             step = self.prepare(Motion(q, speed, zero))
-            if not check_motion(history, step.brake[0], step.brake[1:], self._limits, self._dt):
+            if not self._check(history, step.brake):
                 break
-        self.motion, self._brake, self.history = step.motion, step.brake, history
+        self.history = history
+        self._set(step.motion, step.brake)
         self.started = True
 
-    @property
-    def at_rest(self) -> bool:
-        """True when the last two outputs were the same."""
-        return not (self.motion.v.any() or self.motion.a.any())
+    def exceeds(self, q: FloatArray) -> bool:
+        """True when ``q`` (J,) as the next output would break a limit in this very period.
+
+        A part of `check`, before the brake is computed: then `check` objects as well.
+        """
+        return self._check.exceeds(self.history, q)
 
     def prepare(self, motion: Motion) -> Step:
         """The brake from a motion."""
-        _, v, a = motion
-        stop = stop_from(v, a, self._limits, self._dt)
-        return Step(motion, brake_path(motion.q, v, stop, self._limits, self._dt))
+        return Step(motion, self.lanes.path(motion))
 
     def step_to(self, q: FloatArray) -> Step:
         """``q`` (J,) as the next output, rad, and the brake from it."""
@@ -76,10 +80,11 @@ class Outputs:
     @property
     def brake_step(self) -> Step:
         """Next step of the brake prepared by the last tick; nothing is computed anew."""
-        q = self._brake[0]
+        brake = self._brake
+        q = brake[0]
         v = (q - self.motion.q) / self._dt
-        rest = self._brake[1:] if len(self._brake) > 1 else self._brake
-        return Step(Motion(q, v, (v - self.motion.v) / self._dt), rest)
+        outputs = brake if len(brake) > 1 else np.concatenate([brake, brake])
+        return Step(Motion(q, v, (v - self.motion.v) / self._dt), outputs)
 
     @property
     def prepared_brake(self) -> FloatArray:
@@ -88,12 +93,16 @@ class Outputs:
 
     def check(self, step: Step) -> Reason:
         """Independent look at a step, see `postcheck`."""
-        return check_motion(self.history, step.motion.q, step.brake, self._limits, self._dt)
+        return self._check(self.history, step.outputs)
 
     def commit(self, step: Step) -> None:
         """Make a step the last output."""
-        self.motion, self._brake = step
+        self._set(step.motion, step.brake)
         self.history = np.concatenate([self.history[1:], step.motion.q[None]])
+
+    def _set(self, motion: Motion, brake: FloatArray) -> None:
+        self.motion, self._brake = motion, brake
+        self.at_rest = not (motion.v.any() or motion.a.any())
 
     @property
     def margin(self) -> float:

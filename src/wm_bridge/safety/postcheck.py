@@ -14,6 +14,79 @@ POSITION_SLACK = 1e-9  # rad
 VELOCITY_SLACK = 1e-9  # rad/s
 ROUNDING = 1e-15  # rad; n-th differences of positions are off by about this over dt^n
 RELATIVE_SLACK = 1e-6  # of the acceleration and jerk limits
+_KEPT = 1024  # bounds for so many rows are kept
+
+
+class MotionCheck:
+    """`check_motion` for one robot: one comparison of everything while all is well.
+
+    Args:
+        limits: of the J joints. dt: control period, s.
+    """
+
+    def __init__(self, limits: MotionLimits, dt: float) -> None:
+        self._dt = dt
+        self._upper, self._lower = limits.upper + POSITION_SLACK, limits.lower - POSITION_SLACK
+        self._velocity = limits.velocity + VELOCITY_SLACK
+        self._acceleration = limits.acceleration * (1.0 + RELATIVE_SLACK) + 4.0 * ROUNDING / dt**2
+        self._jerk = limits.jerk * (1.0 + RELATIVE_SLACK) + 8.0 * ROUNDING / dt**3
+        self._step = np.concatenate([self._velocity, self._acceleration, self._jerk])
+        self._bounds: dict[int, FloatArray] = {}
+
+    def __call__(self, history: FloatArray, outputs: FloatArray) -> Reason:
+        """Check a new output after the ones before it, and the stop that is prepared from it.
+
+        Args:
+            history: (3, J) the last outputs, oldest first, rad. outputs: (N + 1, J) the one
+                about to be sent and those that would follow until all joints rest, rad.
+
+        Returns:
+            See `check_motion`.
+        """
+        last = outputs[-1:]
+        q = np.concatenate([history, outputs, last, last])
+        v = (q[1:] - q[:-1]) / self._dt
+        a = (v[1:] - v[:-1]) / self._dt
+        jerk = (a[1:] - a[:-1]) / self._dt
+        new, v, a = q[3:], v[2:], a[1:]
+        values = np.concatenate([new, -new, np.abs(v), np.abs(a), np.abs(jerk)])
+        if (values <= self._bound(len(new))).all():  # NaN and infinity are not
+            return Reason.NONE
+        if not np.isfinite(q).all():
+            return Reason.NONFINITE
+        wrong = Reason.NONE
+        if ((new < self._lower) | (new > self._upper)).any():
+            wrong |= Reason.POSITION_LIMIT
+        if (np.abs(v) > self._velocity).any():
+            wrong |= Reason.VELOCITY_LIMIT
+        if (np.abs(a) > self._acceleration).any():
+            wrong |= Reason.ACCELERATION_LIMIT
+        if (np.abs(jerk) > self._jerk).any():
+            wrong |= Reason.JERK_LIMIT
+        return wrong
+
+    def exceeds(self, history: FloatArray, output: FloatArray) -> bool:
+        """True when the difference of an output (J,) from those before it breaks a limit.
+
+        The check of a whole stop objects to every output that this one objects to.
+        """
+        dt = self._dt
+        before = (history[1:] - history[:-1]) / dt
+        v = (output - history[2]) / dt
+        a = (v - before[1]) / dt
+        jerk = (a - (before[1] - before[0]) / dt) / dt
+        values = np.concatenate([np.abs(v), np.abs(a), np.abs(jerk)])
+        return bool((values > self._step).any())
+
+    def _bound(self, rows: int) -> FloatArray:
+        """Upper bounds of all values of ``rows`` outputs."""
+        found = self._bounds.get(rows)
+        if found is None:
+            parts = (self._upper, -self._lower, self._velocity, self._acceleration, self._jerk)
+            found = np.concatenate([np.tile(part, (rows, 1)) for part in parts])
+            if rows < _KEPT:
+                self._bounds[rows] = found
+        return found
 
 
 def check_motion(
@@ -30,22 +103,4 @@ def check_motion(
         Reason.NONE when all of it is finite, ends at rest and keeps the limits of position,
         velocity, acceleration and jerk; otherwise what is wrong.
     """
-    last = brake[-1:]
-    q = np.concatenate([history, output[None], brake, last, last])
-    if not np.isfinite(q).all():
-        return Reason.NONFINITE
-    wrong = Reason.NONE
-    v = (q[1:] - q[:-1]) / dt
-    a = (v[1:] - v[:-1]) / dt
-    jerk = (a[1:] - a[:-1]) / dt
-    new = q[3:]
-    if ((new < limits.lower - POSITION_SLACK) | (new > limits.upper + POSITION_SLACK)).any():
-        wrong |= Reason.POSITION_LIMIT
-    if (np.abs(v[2:]) > limits.velocity + VELOCITY_SLACK).any():
-        wrong |= Reason.VELOCITY_LIMIT
-    bound = limits.acceleration * (1.0 + RELATIVE_SLACK) + 4.0 * ROUNDING / dt**2
-    if (np.abs(a[1:]) > bound).any():
-        wrong |= Reason.ACCELERATION_LIMIT
-    if (np.abs(jerk) > limits.jerk * (1.0 + RELATIVE_SLACK) + 8.0 * ROUNDING / dt**3).any():
-        wrong |= Reason.JERK_LIMIT
-    return wrong
+    return MotionCheck(limits, dt)(history, np.concatenate([output[None], brake]))

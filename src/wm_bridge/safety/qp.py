@@ -38,14 +38,17 @@ def solve(
         (J,) rad/s, inside the box bit for bit; None when there is no such point, an input
         is not finite, or the solver failed in any way.
     """
-    if not all(np.isfinite(part).all() for part in (wish, low, high, G, h)) or (low > high).any():
+    if not np.isfinite(np.concatenate([wish, low, high, h, G.ravel()])).all() or (low > high).any():
         return None
+    x = np.minimum(np.maximum(wish, low), high)
+    some = G.any(axis=0)  # the rows say nothing of the other joints: their answer stands
     try:
-        x = (backend or quadprog_solve)(wish, low, high, G, h)
+        found = (backend or quadprog_solve)(wish[some], low[some], high[some], G[:, some], h)
     except Exception:  # noqa: BLE001  a solver that breaks is a solver without an answer
         return None
-    if x is None or np.shape(x) != wish.shape or not np.isfinite(x).all():
+    if found is None or np.shape(found) != (some.sum(),) or not np.isfinite(found).all():
         return None
+    x[some] = found
     if ((x < low - _TOLERANCE) | (x > high + _TOLERANCE)).any():
         return None
     x = np.minimum(np.maximum(x, low), high)

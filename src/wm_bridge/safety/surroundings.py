@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray, Reason
-from wm_bridge.safety import gaps
 from wm_bridge.safety.gaps import Gaps
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
+from wm_bridge.safety.selection import Selection
 from wm_bridge.safety.shapes import RobotShapes
 
 Index = NDArray[np.intp]
+_KEPT = 512  # selections of pairs
 
 
 @dataclass(frozen=True)
@@ -48,93 +49,33 @@ class Surroundings:
     centre: FloatArray
     half: FloatArray
     workspace: tuple[FloatArray, FloatArray]
+    _selections: dict[bytes, Selection] = field(default_factory=dict, repr=False, compare=False)
+
+    def select(self, pairs: Index) -> Selection:
+        """The given pairs (ascending), ready to be measured; kept for the next time."""
+        key = pairs.tobytes()
+        found = self._selections.get(key)
+        if found is None:
+            if len(self._selections) >= _KEPT:
+                self._selections.clear()
+            found = self._selections[key] = Selection(self, pairs)
+        return found
 
     def measure(self, frames: FloatArray, pairs: Index) -> Gaps:
-        """Gaps of the given pairs (ascending) at (T, N, 4, 4) joint frames."""
-        found = []
-        first, second, third = self._by_run(pairs)
-        if first.size:
-            a, b, radii = self._capsules(frames, first)
-            found.append(gaps.capsules(a, b, radii))
-        if second.size:
-            s, k = self.shape[second], self.other[second]
-            points = _placed(frames, self.shapes, self.shapes.points, s)
-            radius = self.shapes.radius[s]
-            found.append(gaps.boxes(points, radius, self.R[k], self.centre[k], self.half[k]))
-        if third.size:
-            s = self.shape[third]
-            points = _placed(frames, self.shapes, self.shapes.points, s)
-            found.append(gaps.room(points, self.shapes.radius[s], *self.workspace))
-        if len(found) == 1:
-            return found[0]
-        distance, between = zip(*found, strict=True)
-        return Gaps(np.concatenate(distance, axis=1), np.concatenate(between, axis=1))
+        """Gaps of the given pairs (ascending) at (T, N, 4, 4) frames of all joints."""
+        found = self.select(pairs)
+        return found.measure(frames[:, found.tree.joints])
 
     def gradients(self, frames: FloatArray, pairs: Index) -> FloatArray:
         """(K, J) change of the distances of the pairs (ascending) per rad, at (N, 4, 4) frames."""
-        chain, shapes = self.shapes.chain, self.shapes
-        axes = (frames[:, :3, :3] @ chain.axes[..., None])[..., 0]
-        origins = frames[:, :3, 3]
-        first, second, third = self._by_run(pairs)
-        found = []
-        if first.size:
-            a, b, _ = self._capsules(frames[None], first)
-            found.append(gaps.capsule_contact(a[0], b[0]))
-        if second.size:
-            k = self.other[second]
-            points = _placed(frames[None], shapes, shapes.points, self.shape[second])[0]
-            found.append(gaps.box_contact(points, self.R[k], self.centre[k], self.half[k]))
-        if third.size:
-            points = _placed(frames[None], shapes, shapes.points, self.shape[third])[0]
-            found.append(gaps.room_contact(points, *self.workspace))
-        normal, at, other_at = (np.concatenate(part) for part in zip(*found, strict=True))
-        rows = _turned(axes, origins, at, normal) * chain.carried[shapes.joint[self.shape[pairs]]]
-        own = np.flatnonzero(self.other[first] < len(shapes.joint))
-        if own.size:
-            b_joint = shapes.joint[self.other[first[own]]]
-            rows[own] -= _turned(axes, origins, other_at[own], normal[own]) * chain.carried[b_joint]
-        out = np.zeros((len(pairs), len(chain.column) - 1))
-        out[:, chain.column[1:]] = rows[:, 1:]
-        return out
+        found = self.select(pairs)
+        return found.gradients(frames[found.tree.joints])
 
     def points(self, frames: FloatArray) -> FloatArray:
         """(T, S, K, 3) corner points of all shapes, base frame, m."""
-        return _placed(frames, self.shapes, self.shapes.points, np.arange(len(self.shapes.names)))
-
-    def _by_run(self, pairs: Index) -> tuple[Index, Index, Index]:
-        first, second = np.searchsorted(pairs, [self.runs[0], self.runs[0] + self.runs[1]])
-        return pairs[:first], pairs[first:second], pairs[second:]
-
-    def _capsules(self, frames: FloatArray, pairs: Index) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Axes (T, K, 2, 3) of both capsules, and the sum of their radii (K,)."""
-        shapes, count = self.shapes, len(self.shapes.names)
-        a, b = self.shape[pairs], self.other[pairs]
-        own = np.minimum(b, count - 1)
-        at_a = _placed(frames, shapes, shapes.ends, a)
-        at_b = _placed(frames, shapes, shapes.ends, own)
-        thickness = shapes.thickness[own]
-        foreign = b >= count
-        if foreign.any():
-            at_b[:, foreign] = self.ends[b[foreign] - count]
-            thickness[foreign] = self.thickness[b[foreign] - count]
-        return at_a, at_b, shapes.thickness[a] + thickness
-
-
-def _placed(frames: FloatArray, shapes: RobotShapes, points: FloatArray, which: Index) -> FloatArray:
-    """(T, K, ..) points of the shapes in the base frame."""
-    T = frames[:, shapes.joint[which]]
-    return np.asarray(points[which] @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3])
-
-
-def _turned(axes: FloatArray, origins: FloatArray, at: FloatArray, normal: FloatArray) -> FloatArray:
-    """(K, N) speed along the normal of a point, per rad/s of each joint: axis . (arm x normal)."""
-    x, y, z = np.moveaxis(at[:, None] - origins, -1, 0)
-    n = normal[:, None]
-    return np.asarray(
-        axes[:, 0] * (y * n[..., 2] - z * n[..., 1])
-        + axes[:, 1] * (z * n[..., 0] - x * n[..., 2])
-        + axes[:, 2] * (x * n[..., 1] - y * n[..., 0])
-    )
+        T = frames[:, self.shapes.joint]
+        R, p = T[..., :3, :3], T[..., None, :3, 3]
+        return np.asarray(self.shapes.points @ np.swapaxes(R, -1, -2) + p)
 
 
 def build(shapes: RobotShapes, scene: SceneSettings, obstacles: Mapping[str, Obstacle]) -> Surroundings:
