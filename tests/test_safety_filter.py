@@ -9,10 +9,9 @@ import yaml
 
 from wm_bridge import resources
 from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
-from wm_bridge.safety import chooser
-from wm_bridge.safety import filter as filter_module
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
+from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.postcheck import check_motion
 
@@ -543,7 +542,7 @@ def test_an_exception_in_the_tick_runs_the_certified_brake_and_latches(moving, m
     def broken(*args):
         raise RuntimeError("solver lost")
 
-    monkeypatch.setattr(filter_module, "approach", broken)
+    monkeypatch.setattr(Lanes, "approach", broken)
     moving.now += T
     moving.filter.observe_state(moving.state(), moving.now, moving.now)
     moving.stops(SafetyMode.LATCHED, Reason.INTERNAL)
@@ -552,8 +551,8 @@ def test_an_exception_in_the_tick_runs_the_certified_brake_and_latches(moving, m
 
 @pytest.mark.parametrize("value", [np.nan, 5.0, -0.02, 1e300])
 def test_the_post_check_catches_whatever_a_broken_box_returns(moving, monkeypatch, value):
-    for module, name in ((filter_module, "approach"), (chooser, "project")):
-        monkeypatch.setattr(module, name, lambda wish, *others: wish + value)
+    for name in ("approach", "project"):
+        monkeypatch.setattr(Lanes, name, lambda lanes, wish, *others: wish + value)
     moving.now += T
     moving.filter.observe_state(moving.state(), moving.now, moving.now)
     moving.stops(SafetyMode.LATCHED, Reason.INTERNAL)

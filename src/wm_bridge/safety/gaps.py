@@ -5,6 +5,10 @@ a largest separation n . (x - y) over some normals n. With n held fixed, that se
 minimum over corner points of nearly linear functions of a short motion, so on the way from
 one posture to the next it stays above the smaller of its two ends, less the curvature that
 the caller subtracts. `between` gives that bound.
+
+The hull of eight corners c +- e1 +- e2 +- e3 reaches n . c +- sum_k |n . e_k| along a normal
+n: no corner has to be looked at. Coordinates are an axis of their own in front of postures
+and pairs (`capsules`) or the last but one (`heights`), which is what numpy is quick with.
 """
 
 from __future__ import annotations
@@ -41,110 +45,98 @@ class Contact(NamedTuple):
 # ---- capsules ----------------------------------------------------------------------
 
 
-def capsules(a: FloatArray, b: FloatArray, radii: FloatArray) -> Gaps:
+def capsules(axes: FloatArray, radii: FloatArray) -> Gaps:
     """Capsules against capsules.
 
     Args:
-        a, b: (T, P, 2, 3) ends of the axes, m. radii: (P,) sum of the two radii, m.
+        axes: (3, 3, T, P): the two axes and the way from the begin of the second to that of
+            the first, each (xyz, T, P) m. radii: (P,) sum of the two radii, m.
     """
-    at, other = _closest(a, b)
-    n = at - other
-    length = np.sqrt((n * n).sum(axis=-1))
-    n /= np.maximum(length, _TINY)[..., None]
+    s, t = _closest(axes)
+    n = axes[2] + s * axes[0] - t * axes[1]
+    length = np.sqrt((n * n).sum(axis=0))
     distance = length - radii
-    if len(distance) == 1:
+    if distance.shape[0] == 1:
         return Gaps(distance, distance[:0])
-    ahead = np.minimum(distance[:-1], _along(n[:-1], a[1:], b[1:]) - radii)
-    back = np.minimum(distance[1:], _along(n[1:], a[:-1], b[:-1]) - radii)
-    return Gaps(distance, np.maximum(ahead, back))
+    n /= np.maximum(length, _TINY)
+    # Separation along a normal of the posture before (ahead) or after (back).
+    there = np.concatenate([axes[:, :, 1:], axes[:, :, :-1]], axis=2)
+    over = (there * np.concatenate([n[:, :-1], n[:, 1:]], axis=1)).sum(axis=1)
+    apart = over[2] + np.minimum(over[0], 0.0) - np.maximum(over[1], 0.0) - radii
+    half = len(apart) // 2
+    bound = np.maximum(np.minimum(distance[:-1], apart[:half]), np.minimum(distance[1:], apart[half:]))
+    return Gaps(distance, bound)
 
 
-def capsule_contact(a: FloatArray, b: FloatArray) -> Contact:
-    """Nearest points of the axes; a, b: (P, 2, 3) m."""
-    at, other = _closest(a[None], b[None])
-    n = at[0] - other[0]
-    n /= np.maximum(np.sqrt((n * n).sum(axis=-1)), _TINY)[..., None]
-    return Contact(n, at[0], other[0])
+def capsule_contact(axes: FloatArray, begin: FloatArray) -> Contact:
+    """Nearest points of the axes at one posture, T = 1; begin: (3, P) of the first axis, m."""
+    s, t = (part[0] for part in _closest(axes))
+    n = axes[2, :, 0] + s * axes[0, :, 0] - t * axes[1, :, 0]
+    at = begin + s * axes[0, :, 0]
+    other_at = at - n
+    n = n / np.maximum(np.sqrt((n * n).sum(axis=0)), _TINY)
+    return Contact(n.T, at.T, other_at.T)
 
 
-def _closest(a: FloatArray, b: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Nearest points of segments (Ericson, Real-Time Collision Detection, 5.1.9)."""
-    a0, b0 = a[..., 0, :], b[..., 0, :]
-    da, db, r = a[..., 1, :] - a0, b[..., 1, :] - b0, a0 - b0
-    aa, bb, ab = (da * da).sum(axis=-1), (db * db).sum(axis=-1), (da * db).sum(axis=-1)
-    ar, br = (da * r).sum(axis=-1), (db * r).sum(axis=-1)
+def _closest(axes: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(T, P) shares of the axes at their nearest points (Ericson, Real-Time Collision Detection, 5.1.9)."""
+    products = (axes[:, None] * axes[None]).sum(axis=2)
+    aa, bb, ab = products[0, 0], products[1, 1], products[0, 1]
+    ar, br = products[0, 2], products[1, 2]
     s = _unit((ab * br - ar * bb) / np.maximum(aa * bb - ab * ab, _TINY))
     t = _unit((ab * s + br) / np.maximum(bb, _TINY))
     s = _unit((ab * t - ar) / np.maximum(aa, _TINY))
-    return a0 + s[..., None] * da, b0 + t[..., None] * db
+    return s, t
 
 
 def _unit(x: FloatArray) -> FloatArray:
     return np.minimum(np.maximum(x, 0.0), 1.0)
 
 
-def _along(n: FloatArray, a: FloatArray, b: FloatArray) -> FloatArray:
-    """Separation of the axes along given normals."""
-    n = n[..., None, :]
-    return np.asarray((a * n).sum(axis=-1).min(axis=-1) - (b * n).sum(axis=-1).max(axis=-1))
+# ---- hulls against boxes, and inside of the workspace ------------------------------
 
 
-# ---- boxes -------------------------------------------------------------------------
-
-
-def boxes(points: FloatArray, radius: FloatArray, R: FloatArray, centre: FloatArray, half: FloatArray) -> Gaps:
-    """Hulls of points against boxes, by the six face normals (a lower bound at the edges).
+def heights(hulls: FloatArray) -> FloatArray:
+    """How high hulls lie over the planes through a box's centre, (T, P, 6) m, by the six normals.
 
     Args:
-        points: (T, P, K, 3) m. radius: (P,) of the hull, m.
-        R: (P, 3, 3) R_base_box. centre, half: (P, 3) of the box, m.
+        hulls: (T, P, 3, 4) centre and three half edges in the frame of the box, m.
     """
-    faces = _faces(points, R, centre, half)
+    edges = np.abs(hulls[..., 1:])
+    reach = edges[..., 0] + edges[..., 1] + edges[..., 2]
+    out = np.empty((*reach.shape[:2], 6))
+    np.subtract(hulls[..., 0], reach, out=out[..., :3])
+    np.subtract(-hulls[..., 0], reach, out=out[..., 3:])
+    return out
+
+
+def boxes(height: FloatArray, half: FloatArray, radius: FloatArray) -> Gaps:
+    """Hulls against boxes, by the six face normals (a lower bound at the edges).
+
+    Args:
+        height: (T, P, 6) m, see `heights`. half: (P, 6) m, half edges, twice.
+        radius: (P,) of the hull, m.
+    """
+    faces = height - half
     between = np.minimum(faces[:-1], faces[1:]).max(axis=-1) - radius
     return Gaps(faces.max(axis=-1) - radius, between)
 
 
-def box_contact(points: FloatArray, R: FloatArray, centre: FloatArray, half: FloatArray) -> Contact:
-    """The face and the point that `boxes` measures between; points (P, K, 3) m."""
-    face = _faces(points[None], R, centre, half)[0].argmax(axis=-1)
-    sign = np.where(face < 3, 1.0, -1.0)
-    normal = sign[:, None] * R[np.arange(len(face)), :, face % 3]
-    at = _lowest(points, normal)
-    return Contact(normal, at, at)
-
-
-def _faces(points: FloatArray, R: FloatArray, centre: FloatArray, half: FloatArray) -> FloatArray:
-    """(T, P, 6) height of the lowest point over each face."""
-    local = (points - centre[:, None]) @ R
-    return np.concatenate([local.min(axis=-2) - half, -local.max(axis=-2) - half], axis=-1)
-
-
-# ---- workspace ---------------------------------------------------------------------
-
-
-def room(points: FloatArray, radius: FloatArray, lower: FloatArray, upper: FloatArray) -> Gaps:
-    """How far hulls of points are inside of one upright box.
-
-    Args:
-        points: (T, P, K, 3) m. radius: (P,) m. lower, upper: (3,) corners, m.
-    """
-    distance = _walls(points, lower, upper).min(axis=-1) - radius
+def room(height: FloatArray, half: FloatArray, radius: FloatArray) -> Gaps:
+    """How far hulls are inside of one upright box; arguments as of `boxes`."""
+    distance = (height + half).min(axis=-1) - radius
     return Gaps(distance, np.minimum(distance[:-1], distance[1:]))
 
 
-def room_contact(points: FloatArray, lower: FloatArray, upper: FloatArray) -> Contact:
-    """The wall and the point that `room` measures between; points (P, K, 3) m."""
-    wall = _walls(points, lower, upper).argmin(axis=-1)
-    normal = np.eye(3)[wall % 3] * np.where(wall < 3, 1.0, -1.0)[:, None]
-    at = _lowest(points, normal)
+def face_contact(face: FloatArray, R: FloatArray, hulls: FloatArray) -> Contact:
+    """The face, and the point of the hull, that `boxes` or `room` measures between.
+
+    Args:
+        face: (P,) index of the normal. R: (P, 3, 3) R_base_box.
+        hulls: (P, 3, 4) centre and half edges in the base frame, m.
+    """
+    sign = np.where(face < 3, 1.0, -1.0)
+    normal = sign[:, None] * R[np.arange(len(face)), :, face % 3]
+    along = np.sign((normal[:, None] @ hulls[..., 1:])[:, 0])
+    at = hulls[..., 0] - (hulls[..., 1:] @ along[..., None])[..., 0]
     return Contact(normal, at, at)
-
-
-def _walls(points: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
-    return np.concatenate([points.min(axis=-2) - lower, upper - points.max(axis=-2)], axis=-1)
-
-
-def _lowest(points: FloatArray, normal: FloatArray) -> FloatArray:
-    """(P, 3) the point of each hull that lies furthest against the normal."""
-    first = (points * normal[:, None]).sum(axis=-1).argmin(axis=-1)
-    return np.asarray(points[np.arange(len(first)), first])

@@ -9,7 +9,6 @@ import numpy as np
 from wm_bridge.core.types import FloatArray
 from wm_bridge.safety import gaps
 from wm_bridge.safety.gaps import Gaps
-from wm_bridge.safety.shapes import POINTS
 
 if TYPE_CHECKING:
     from wm_bridge.safety.surroundings import Index, Surroundings
@@ -45,19 +44,26 @@ class Selection:
         self._joint = shapes.joint[used]
         self.tree = chain.tree(self._joint.tolist())
         self._frame = self.tree.place[self._joint]
-        self._covers = np.concatenate([shapes.points[used], shapes.ends[used]], axis=1)
+        self._covers = shapes.covers()[used]
         self._shape = np.searchsorted(used, shape)
         # capsules: the other one is a shape, or a thing that stands (rows behind the shapes)
         foreign = other[:first][~own[:first]] - count
         self._other = np.searchsorted(used, np.where(own, other, 0))[:first]
         self._other[~own[:first]] = len(used) + np.arange(len(foreign))
-        self._ends = whole.ends[foreign]
+        self._ends = np.swapaxes(whole.ends[foreign], 1, 2)
         thickness = np.concatenate([shapes.thickness[used], whole.thickness[foreign]])
         self._radii = thickness[self._shape[:first]] + thickness[self._other]
+        # hulls: against boxes, or inside of the workspace
         self._radius = shapes.radius[shape[first:]]
-        box = other[self._runs[1]]
-        self._boxes = whole.R[box], whole.centre[box], whole.half[box]
-        self._walls = whole.workspace
+        box, walls = other[self._runs[1]], len(pairs) - second
+        lower, upper = whole.workspace
+        R = np.concatenate([whole.R[box], np.tile(np.eye(3), (walls, 1, 1))])
+        centre = np.concatenate([whole.centre[box], np.tile((lower + upper) * 0.5, (walls, 1))])
+        half = np.concatenate([whole.half[box], np.tile((upper - lower) * 0.5, (walls, 1))])
+        self._R, self._half = R, np.tile(half, (1, 2))
+        turned = np.swapaxes(R, 1, 2)
+        self._T_box_base = np.concatenate([turned, -turned @ centre[..., None]], axis=2)
+        self._hulls, self._cuboids = self._shape[first:], second - first
         # rows: which joints move the nearest points
         self._moved = chain.carried[shapes.joint[shape]][:, self.tree.joints]
         joint = np.where(own, shapes.joint[np.where(own, other, 0)], 0)
@@ -68,18 +74,17 @@ class Selection:
 
     def measure(self, frames: FloatArray) -> Gaps:
         """Gaps of the pairs at (T, M, 4, 4) frames."""
-        cover = self._cover(frames)
-        capsules, cuboids, walls = self._runs
+        cover = frames[:, self._frame] @ self._covers
         found = []
-        if capsules.stop:
-            found.append(gaps.capsules(*self._axes_of(cover), self._radii))
-        if walls.stop > capsules.stop:
-            hull = cover[:, self._shape[capsules.stop :], :POINTS]
-            middle = cuboids.stop - cuboids.start
-            if middle:
-                found.append(gaps.boxes(hull[:, :middle], self._radius[:middle], *self._boxes))
-            if walls.stop > cuboids.stop:
-                found.append(gaps.room(hull[:, middle:], self._radius[middle:], *self._walls))
+        if self._radii.size:
+            found.append(gaps.capsules(self._capsules(cover)[0], self._radii))
+        if self._hulls.size:
+            _, height = self._heights(cover)
+            k, half, radius = self._cuboids, self._half, self._radius
+            if k:
+                found.append(gaps.boxes(height[:, :k], half[:k], radius[:k]))
+            if k < len(half):
+                found.append(gaps.room(height[:, k:], half[k:], radius[k:]))
         if len(found) == 1:
             return found[0]
         distance, between = zip(*found, strict=True)
@@ -87,19 +92,18 @@ class Selection:
 
     def gradients(self, frames: FloatArray) -> FloatArray:
         """(K, J) change of the distances per rad, at (M, 4, 4) frames."""
-        cover = self._cover(frames[None])
-        capsules, cuboids, walls = self._runs
+        cover = frames[None, self._frame] @ self._covers
         found = []
-        if capsules.stop:
-            a, b = self._axes_of(cover)
-            found.append(gaps.capsule_contact(a[0], b[0]))
-        if walls.stop > capsules.stop:
-            hull = cover[0, self._shape[capsules.stop :], :POINTS]
-            middle = cuboids.stop - cuboids.start
-            if middle:
-                found.append(gaps.box_contact(hull[:middle], *self._boxes))
-            if walls.stop > cuboids.stop:
-                found.append(gaps.room_contact(hull[middle:], *self._walls))
+        if self._radii.size:
+            axes, begin = self._capsules(cover)
+            found.append(gaps.capsule_contact(axes, begin[:, 0]))
+        if self._hulls.size:
+            hulls, height = self._heights(cover)
+            k = self._cuboids
+            face = np.concatenate(
+                [(height[0, :k] - self._half[:k]).argmax(axis=-1), (height[0, k:] + self._half[k:]).argmin(axis=-1)]
+            )
+            found.append(gaps.face_contact(face, self._R, hulls[0, :, :3]))
         normal, at, other_at = found[0]
         if len(found) > 1:
             normal, at, other_at = (np.concatenate(part) for part in zip(*found, strict=True))
@@ -112,18 +116,24 @@ class Selection:
         out[:, self._columns] = rows[:, 1:]
         return out
 
-    def _cover(self, frames: FloatArray) -> FloatArray:
-        """(T, S, 10, 3) corner points and axis ends of the shapes in use, base frame, m."""
-        T = frames[:, self._frame]
-        return np.asarray(self._covers @ np.swapaxes(T[..., :3, :3], -1, -2) + T[..., None, :3, 3])
-
-    def _axes_of(self, cover: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Axes (T, K, 2, 3) of both capsules."""
-        ends = cover[:, :, POINTS:]
+    def _capsules(self, cover: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Axes as `gaps.capsules` takes them, and where the first ones begin, (3, T, K) m."""
+        ends = cover[:, :, :3, 4:]
         if len(self._ends):
             things = np.broadcast_to(self._ends, (len(ends), *self._ends.shape))
             ends = np.concatenate([ends, things], axis=1)
-        return ends[:, self._shape[self._runs[0]]], ends[:, self._other]
+        ends = ends.transpose(3, 2, 0, 1)
+        (begin, end), (other, other_end) = ends[..., self._shape[: len(self._other)]], ends[..., self._other]
+        axes = np.empty((3, *begin.shape))
+        np.subtract(end, begin, out=axes[0])
+        np.subtract(other_end, other, out=axes[1])
+        np.subtract(begin, other, out=axes[2])
+        return axes, begin
+
+    def _heights(self, cover: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Hulls (T, K, 4, 4) in the base frame, and `gaps.heights` of them, (T, K, 6) m."""
+        hulls = cover[:, self._hulls, :, :4]
+        return hulls, gaps.heights(self._T_box_base @ hulls)
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -25,7 +25,8 @@ class RobotShapes:
         names: of the links they belong to.
         joint: (S,) joint frame they hang on.
         points: (S, 8, 3) m; the hull of the points, grown by ``radius``, covers the shape.
-            A box is its corners (exact); a cylinder is a capsule around it.
+            A box is its corners (exact), in the order of counting in twos; a cylinder is a
+            capsule around it, its corners fall together.
         radius: (S,) m.
         ends: (S, 2, 3) m, with ``thickness`` (S,) m: a capsule that covers the shape.
         lever: (S, J) m; a turn of joint j by 1 rad moves no point of the shape further.
@@ -69,6 +70,18 @@ class RobotShapes:
             chain, tuple(names), np.array(joint), np.array(points), np.array(radius),
             np.array(ends), np.array(thickness), lever,
         )  # fmt: skip
+
+
+    def covers(self) -> FloatArray:
+        """(S, 4, 6) homogeneous columns: centre and three half edges of the hull, ends of the capsule."""
+        corners = self.points
+        out = np.zeros((len(corners), 4, 6))
+        out[:, :3, 0] = (corners[:, 0] + corners[:, 7]) * 0.5
+        for column, corner in ((1, 4), (2, 2), (3, 1)):
+            out[:, :3, column] = (corners[:, corner] - corners[:, 0]) * 0.5
+        out[:, :3, 4:] = np.swapaxes(self.ends, 1, 2)
+        out[:, 3, [0, 4, 5]] = 1.0
+        return out
 
 
 def _cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
