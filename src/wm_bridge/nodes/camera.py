@@ -66,7 +66,7 @@ class CameraNode(Node):
         self._problem = ""
         self.camera = self._make_camera()
         self.camera.connect()
-        self._info = self.camera.info
+        self._info = convert.to_camera_info(self.camera.info, 0)
         self._image = publisher(self, "camera/image_raw")
         self._jpeg = publisher(self, "camera/image_raw/compressed") if self.params.jpeg else None
         self._info_out = publisher(self, "camera/camera_info")
@@ -104,7 +104,8 @@ class CameraNode(Node):
             return  # the simulation stands still
         self._last_ns, self._problem = frame.stamp_ns, ""
         self._image.publish(convert.to_image(frame))
-        self._info_out.publish(convert.to_camera_info(self._info, frame.stamp_ns))
+        self._info.header.stamp = convert.to_time(frame.stamp_ns)
+        self._info_out.publish(self._info)
         if self._jpeg is not None:
             self._jpeg.publish(convert.to_jpeg(frame))
         self._rate.mark()
@@ -114,14 +115,14 @@ class CameraNode(Node):
         if self.params.camera_driver == "opencv":
             xyz, xyzw = np.array(self.params.pose[:3]), np.array(self.params.pose[3:])
             transform = convert.to_transform_parts(
-                self.params.parent_frame, self._info.frame_id, xyz, xyzw, 0
+                self.params.parent_frame, self._info.header.frame_id, xyz, xyzw, 0
             )
         elif self.params.camera == "front":
             from wm_bridge.sim.config import SceneConfig
             from wm_bridge.sim.scene import front_optical_pose
 
             transform = convert.to_transform(
-                self._base_frame, self._info.frame_id, front_optical_pose(SceneConfig()), 0
+                self._base_frame, self._info.header.frame_id, front_optical_pose(SceneConfig()), 0
             )
         else:
             return  # the eyes are links of the robot

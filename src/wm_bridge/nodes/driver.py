@@ -150,11 +150,11 @@ class DriverNode(Node):
         state = self.robot.read()
         if self.simulated:
             self._clock_out.publish(convert.to_clock(self.robot.time_ns))  # type: ignore[attr-defined]
+        if self.params.robot_driver == "mujoco":  # early: the camera draws it while the rest is sent
+            self._state_out.publish(convert.to_numbers(self.robot.world.state().to_array()))  # type: ignore[attr-defined]
         self._joints.publish(convert.to_joint_state(state))
         if self._ticks % 2 == 0 or self._follower.following != self._beat_following:
             self._beat()
-        if self.params.robot_driver == "mujoco":
-            self._state_out.publish(convert.to_numbers(self.robot.world.state().to_array()))  # type: ignore[attr-defined]
         if self._ticks % self._tf_every == 0:
             transforms = self._frames.moving(state.names, state.position, state.stamp_ns)
             self._tf.publish(TFMessage(transforms=transforms))

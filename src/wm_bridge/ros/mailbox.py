@@ -73,17 +73,18 @@ class Recent:
 
     def around(self, stamp_ns: int) -> list[Any]:
         """The last message at or before a moment and the first one after it, as far as there are."""
-        self._collect()
+        self.collect()
         before = [item for item in self._kept if item[0] <= stamp_ns][-1:]
         after = [item for item in self._kept if item[0] > stamp_ns][:1]
         return [deserialize_message(data, self._kind) for _, data in before + after]
 
     def newest(self) -> Any:
         """The last message; None before the first."""
-        self._collect()
+        self.collect()
         return deserialize_message(self._kept[-1][1], self._kind) if self._kept else None
 
-    def _collect(self) -> None:
+    def collect(self) -> None:
+        """Fetch what has come, so that the next question finds little to fetch."""
         for data, _ in self._box.take():
             stamp = stamp_of(data)
             if self._kept and stamp < self._kept[-1][0]:

@@ -16,7 +16,8 @@ _ECHO_NS = 200_000_000  # an older echo of hw/command is not planned from
 class Observer:
     """Joins pictures with ``joint_states`` and the echo of ``hw/command``.
 
-    Both topics come at control rate and are read once per plan, so they wait in mailboxes.
+    Both topics come at control rate and are read once per plan, so they wait in mailboxes. Use it
+    in one thread.
     """
 
     def __init__(self, node: Node) -> None:
@@ -32,6 +33,11 @@ class Observer:
         if reference is None:
             return "no hw/command of the picture's time"
         return Observation(frame, joints, reference)
+
+    def prepare(self) -> None:
+        """Fetch what has come while there is time: each message costs 40 us, a picture finds few left."""
+        self._joints.collect()
+        self._commands.collect()
 
     def newest_command(self) -> Command | None:
         """What was sent to the hardware last; None when nothing (readable) was."""

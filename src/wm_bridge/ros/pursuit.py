@@ -27,6 +27,7 @@ from wm_bridge.ros.observe import Observer
 from wm_bridge.ros.plan_output import PlanOutput
 
 _PATIENCE_S = 0.005  # until joints that are on their way may be there
+_IDLE_S = 0.02  # between two looks into the mailboxes while a goal waits for its next picture
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Pursuit:
     def _work(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(self._has_work, timeout=0.1)
+                self._wake.wait_for(self._has_work, timeout=0.1 if self._active is None else _IDLE_S)
                 pending, self._pending = self._pending, None
                 if self._quit:
                     break
@@ -180,6 +181,7 @@ class Pursuit:
         with self._wake:
             due, message, arrived = self._due(), self._image, self._image_at
         if not due or message is None:
+            self._observer.prepare()
             return
         observation = self._observer.observe(convert.from_image(message))
         if isinstance(observation, str):

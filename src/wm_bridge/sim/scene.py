@@ -112,7 +112,7 @@ def _prepare_robot(scene, spec: RobotSpec) -> None:
 def _add_room(scene, config: SceneConfig) -> None:
     world, fixed = scene.worldbody, {"contype": _FIXED, "conaffinity": _ROBOT | _OBJECT}
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[25, 25, 0.1],
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[25, 25, 1.0],  # drawn in squares of 1 m
         rgba=[*_FLOOR_COLOUR, 1], **fixed,
     )
     (x0, x1), (y0, y1), thickness = config.table_x, config.table_y, 0.03
