@@ -11,20 +11,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wm_bridge.cli import environment, system_packages
+from wm_bridge.cli import environment, system_packages, venv_trim
 from wm_bridge.cli.progress import Progress
 from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
-# 280 MB that only C++ programs would use: headers of pinocchio and boost, torch's own test programs.
-UNUSED = ("cmeel.prefix/include", "torch/test")
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 
@@ -61,7 +58,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
     made = [
         Step("system", "system packages", place, lambda progress: system_packages.ensure(progress.run)),
         Step("venv", "virtual environment", place, lambda progress: _make_venv(venv, native, progress)),
-        Step("base", "Python packages (torch, MuJoCo, OpenCV ...)", base, lambda progress: _install_base(root, venv, progress)),
+        Step("base", "Python packages (torch, MuJoCo, OpenCV ...)", base, lambda progress: _pip(root, venv, "base.txt", progress)),
     ]
     if not native:
         made.append(Step("ros", "ROS 2 Jazzy from wheels", ros, lambda progress: _install_ros(root, venv, progress)))
@@ -69,6 +66,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
             made.append(
                 Step(package.name, f"{package.name}, built", _digest(_files(root / package), ros), _builder(root, venv, package))
             )
+    made.append(Step("trim", "unused files removed", _digest([], ros, repr(venv_trim.UNUSED)), lambda _: venv_trim.trim(venv)))
     made.append(Step("project", "this project", place, lambda _: _link_project(root, venv)))
     if dev:
         made.append(Step("dev", "test tools", _digest([pins / "dev.txt"], base), lambda progress: _pip(root, venv, "dev.txt", progress)))
@@ -147,13 +145,7 @@ def _pip(root: Path, venv: Path, pins: str, progress: Progress) -> None:
     command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     command += ["-r", str(folder / pins), "-c", str(folder / "constraints.txt")]
     progress.run(command, _clean(environment.wants_native_ros(os.environ)))
-
-
-def _install_base(root: Path, venv: Path, progress: Progress) -> None:
-    _pip(root, venv, "base.txt", progress)
-    for site in venv.glob("lib/python3.*/site-packages"):
-        for unused in UNUSED:
-            shutil.rmtree(site / unused, ignore_errors=True)
+    venv_trim.trim(venv)
 
 
 def _install_ros(root: Path, venv: Path, progress: Progress) -> None:
