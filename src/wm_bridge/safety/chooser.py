@@ -9,7 +9,7 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety import qp
-from wm_bridge.safety.guard import CLEAR, Assessment, Certificate, DistanceGuard
+from wm_bridge.safety.guard import CLEAR, Assessment, Certificate, DistanceGuard, Row
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.outputs import Outputs, Step
 
@@ -53,6 +53,7 @@ class StepChooser:
         self._outputs, self._limits, self._dt = outputs, limits, dt
         self._guard, self._solver = guard, solver
         release = float((limits.acceleration / limits.jerk).max())
+        self._rowed: tuple[Assessment, Step] | None = None  # what the rows gave in the last tick
         self._rising = math.ceil(release / dt) + 2  # outputs after which a brake only slows
 
     def choose(self, wish: FloatArray, steady_ns: int, speed_limit: float = np.inf) -> Choice:
@@ -61,6 +62,11 @@ class StepChooser:
         Args:
             wish: (J,) rad. steady_ns: steady clock. speed_limit: of every link point, m/s.
         """
+        last, self._rowed = self._rowed, None
+        if last is not None and speed_limit == np.inf and last[1].motion is self._outputs.motion:
+            choice = self._again(wish, last[0], steady_ns)
+            if choice is not None:
+                return choice
         step, wrong = self._within_limits(wish)
         if self._guard is None or wrong:
             return Choice(step, wrong)
@@ -71,15 +77,48 @@ class StepChooser:
                 return Choice(self._outputs.brake_step, Reason.NONE, Reason.TOOL_SPEED)
             if slower is not step:
                 step, kept_off = slower, Reason.TOOL_SPEED
-        q = self._outputs.motion.q
-        found = self._guard.assess(q, step.outputs, steady_ns)
-        if found.broken.any():
-            kept_off |= self._guard.kinds(found.pairs[found.broken])
-            rowed = self._obey_rows(step, found)
-            if rowed is None:
-                return Choice(self._outputs.brake_step, Reason.NONE, kept_off, found.certificate)
-            step = rowed
-            found = self._guard.assess(q, step.outputs, steady_ns)
+        found = self._guard.assess(self._outputs.motion.q, step.outputs, steady_ns)
+        if not found.broken.any():
+            return self._certified(step, found, kept_off, steady_ns)
+        kept_off |= self._guard.kinds(found.pairs[found.broken])
+        rowed = self._obey_rows(step.motion.q, self._guard.rows(found))
+        if rowed is None:
+            return Choice(self._outputs.brake_step, Reason.NONE, kept_off, found.certificate)
+        return self._rowed_choice(rowed, kept_off, steady_ns)
+
+    def _again(self, wish: FloatArray, found: Assessment, steady_ns: int) -> Choice | None:
+        """The choice of a tick after one whose rows acted: rows first.
+
+        They mostly act again, and what they need was measured at this posture when it was
+        assessed as the next one. The rows are stricter than the look at the wish that they
+        replace (all of them hold, whether the wish itself came too near or not); the
+        certificate is the same. None when the rows do not act or have no answer: then the
+        usual way goes on.
+        """
+        assert self._guard is not None
+        row = self._guard.rows_after(found, steady_ns)
+        if row is None:
+            return None
+        broken = row.gradient @ (wish - self._outputs.motion.q) < row.bound - _ROOM_SLACK
+        if not broken.any():
+            return None
+        step = self._obey_rows(wish, row)
+        if step is None:
+            return None
+        return self._rowed_choice(step, self._guard.kinds(found.pairs[broken]), steady_ns)
+
+    def _rowed_choice(self, step: Step, kept_off: Reason, steady_ns: int) -> Choice:
+        """A step that obeys the rows, if it is certified; remembered for the next tick."""
+        assert self._guard is not None
+        found = self._guard.assess(self._outputs.motion.q, step.outputs, steady_ns)
+        choice = self._certified(step, found, kept_off, steady_ns)
+        if choice.step is step:
+            self._rowed = found, step
+        return choice
+
+    def _certified(self, step: Step, found: Assessment, kept_off: Reason, steady_ns: int) -> Choice:
+        """The step if its stop is certified, else halfway to the brake, else the brake."""
+        assert self._guard is not None
         certificate = found.certificate
         if certificate.room >= -_ROOM_SLACK:
             return Choice(step, Reason.NONE, kept_off, certificate)
@@ -87,8 +126,9 @@ class StepChooser:
         brake = self._outputs.brake_step
         middle, wrong = self._within_limits((step.motion.q + brake.motion.q) * 0.5)
         if not wrong:
-            halfway = self._guard.assess(q, middle.outputs, steady_ns).certificate
-            if halfway.room >= -_ROOM_SLACK:
+            halfway = self._guard.assess(self._outputs.motion.q, middle.outputs, steady_ns)
+            if halfway.certificate.room >= -_ROOM_SLACK:
+                self._rowed = halfway, middle
                 return Choice(middle, Reason.NONE, kept_off, certificate)
         return Choice(brake, Reason.NONE, kept_off, certificate)
 
@@ -103,14 +143,12 @@ class StepChooser:
         step = outputs.step_to(outputs.lanes.project(wish, outputs.motion))
         return step, outputs.check(step)
 
-    def _obey_rows(self, step: Step, found: Assessment) -> Step | None:
-        """The nearest step that keeps the barrier rows; None when there is none."""
-        assert self._guard is not None
-        row = self._guard.rows(found)
+    def _obey_rows(self, wish: FloatArray, row: Row) -> Step | None:
+        """The step nearest to ``wish`` (J,) rad that keeps the barrier rows; None when there is none."""
         motion, dt = self._outputs.motion, self._dt
         low, high = self._outputs.lanes.box(motion)
         v = qp.solve(
-            (step.motion.q - motion.q) / dt,
+            (wish - motion.q) / dt,
             motion.v + np.minimum(low, high) * dt,
             motion.v + high * dt,
             row.gradient,

@@ -7,17 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
 from wm_bridge.safety.shapes import RobotShapes
-from wm_bridge.safety.surroundings import Index, Surroundings, build
+from wm_bridge.safety.selection import Index, Selection
+from wm_bridge.safety.surroundings import Surroundings, build
 
 _LOOK_AHEAD = 1.6  # rows act before the stop itself comes near
 _LEAVE_M = 0.0005  # a pair inside its margin at the start may come no nearer than this
 _ROW_SLACK = 1e-9  # m, rounding
 _ROUNDING = 1e-9  # m, of reserves
-_LONG_WAY = 100.0  # rad
+_RENEWED = 25
 _NOTHING = np.zeros(0, dtype=np.intp)
 _SAMPLES = 7  # postures along a brake; the bound between them covers the rest
 
@@ -46,20 +48,27 @@ class Assessment(NamedTuple):
     """A step seen from the pairs that it could bring near.
 
     Attributes:
-        pairs: (K,) ascending. frames: (M, 4, 4) joint frames at the last output.
+        chosen: the K pairs, None when there are none. frames: (2, M, 4, 4) joint frames at the last output and at
+            the next, distance: (2, K) m there.
         least: (K,) m that the distances may change by in this period. broken: (K,) bool,
             which changed by less. certificate: of the whole stop; room >= 0 is certified.
     """
 
-    pairs: Index
+    chosen: Selection | None
     frames: FloatArray
+    distance: FloatArray
     least: FloatArray
     broken: NDArray[np.bool_]
     certificate: Certificate
 
+    @property
+    def pairs(self) -> Index:
+        """(K,) ascending."""
+        return _NOTHING if self.chosen is None else self.chosen.pairs
+
 
 _FREE = Assessment(
-    _NOTHING, np.zeros((0, 4, 4)), np.zeros(0), np.zeros(0, dtype=bool), CLEAR
+    None, np.zeros((2, 0, 4, 4)), np.zeros((2, 0)), np.zeros(0), np.zeros(0, dtype=bool), CLEAR
 )
 
 
@@ -72,12 +81,10 @@ class DistanceGuard:
     (`RobotShapes.lever`), so from q0, where d0 was measured, to q the distance changes by at
     most sum_j lever_j |q_j - q0_j|, in whatever order and however often the joints turn.
 
-    Most ticks ask only whether any pair can be near. With t(q) the way of each joint since
-    the start, |q - q0| <= t(q) - t(q0), hence d >= (d0 + lever . t(q0)) - lever . t(q). The
-    first part changes only when the pair is measured, so one product of the levers with t
-    and one comparison clear all pairs that are far. Those that it does not clear are looked
-    at with |q - q0| itself, which is never more than t(q) - t(q0): the quick bound decides
-    nothing, it only leaves out pairs that the exact one would leave out as well.
+    A tick asks with less: with t(q) the way of each joint since the start, in whatever
+    direction, |q - q0| <= t(q) - t(q0), hence d >= (d0 + lever . t(q0)) - lever . t(q). The
+    first part, the reserve, changes only when the pair is measured, so one product of the
+    levers with t and one comparison clear all pairs that are far.
 
     A pair that is inside its margin at the start (or when a thing is put there) must not
     come nearer, and keeps its margin once it has it.
@@ -98,6 +105,8 @@ class DistanceGuard:
         self._floor: FloatArray = self._pairs.margin
         self._still: FloatArray = np.zeros(count)
         self._moves = False
+        self._chosen: Selection | None = None  # of the last look
+        self._asked = 0
         self._travel: FloatArray = np.zeros(shapes.lever.shape[1])  # way of the joints so far
         self._reserve: FloatArray = np.full(count, np.nan)  # room + lever . travel when measured
 
@@ -137,7 +146,7 @@ class DistanceGuard:
 
     def _rebuild(self) -> None:
         floors = dict(zip(self._keys(), self._floor.tolist(), strict=True)) if self._q is not None else {}
-        self._pairs = build(self._shapes, self._scene, self._obstacles)
+        self._pairs, self._chosen = build(self._shapes, self._scene, self._obstacles), None
         self._moves = bool(self._pairs.speed.any())
         self._still = np.zeros(len(self._pairs.names))
         if self._q is not None:
@@ -181,23 +190,23 @@ class DistanceGuard:
         """
         self.moved(q)
         closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
-        near = self._in_reach(q, np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD, closing)
+        near = self._in_reach(np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD, closing)
         if not near.size:
             return _FREE
         path = np.concatenate([q[None], outputs])
         taken, begin, end, share = _spread(len(path))
         postures = path[taken]
-        chosen = self._pairs.select(near)
+        chosen = self._chosen
+        if chosen is None or not np.array_equal(near, chosen.pairs):
+            chosen = self._chosen = self._pairs.select(near)
         frames = chosen.tree.frames(postures)
         distance, between = chosen.measure(frames)
         self._note(q, near, distance[0])
         floor = self._floor[near]
-        # Barrier rows: the next output may use up only a part of the room.
-        room = distance[0] - floor - self._closing(steady_ns, self._dt)[near]
-        least = -self._scene.approach_rate_s * self._dt * np.maximum(room, 0.0)
+        least = self._least(distance[0], near, steady_ns)
         broken = distance[1] - distance[0] < least - _ROW_SLACK
         # Swept bound: chord of the joints, curve of the points, way of the other things.
-        turn = np.abs(postures[1:] - postures[:-1]) @ chosen.carried
+        turn = np.abs(postures[1:] - postures[:-1]) @ chosen.carried.T
         between = between - chosen.bend * turn * turn
         if len(taken) < len(path):
             off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
@@ -206,29 +215,42 @@ class DistanceGuard:
         left = lowest - closing[near] - floor
         worst = int(np.argmin(left))
         certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
-        return Assessment(near, frames[0], least, broken, certificate)
+        return Assessment(chosen, frames[:2], distance[:2], least, broken, certificate)
 
     def rows(self, found: Assessment) -> Row:
-        """The barrier rows of an assessment: gradient . dq >= bound."""
-        return Row(self._pairs.select(found.pairs).gradients(found.frames), found.least)
+        """The barrier rows of an assessment that found pairs: gradient . dq >= bound."""
+        assert found.chosen is not None
+        return Row(found.chosen.gradients(found.frames[0]), found.least)
 
-    def _in_reach(self, q: FloatArray, way: FloatArray, closing: FloatArray) -> Index:
-        """Pairs that a motion of ``way`` (J,) rad from q could bring below their floor."""
-        lever, travel = self._pairs.lever, self._travel
-        far = self._reserve - closing >= lever @ (travel + way) + _ROUNDING
-        if far.all():
-            return _NOTHING
-        some = np.flatnonzero(~far)
-        lever = lever[some]
-        moved = np.abs(q - self._where[some])
-        distance, floor = self._distance[some], self._floor[some]
-        far = distance - ((moved + way) * lever).sum(axis=1) - closing[some] >= floor
-        # Their reserve anew, from the way between q and where they were measured.
-        self._reserve[some] = distance - (moved * lever).sum(axis=1) - floor + lever @ travel
-        if travel.max() > _LONG_WAY:  # keep the sums short: rounding
-            self._reserve -= self._pairs.lever @ travel
-            self._travel = np.zeros_like(travel)
-        return np.asarray(some[~far])
+    def rows_after(self, found: Assessment, steady_ns: int) -> Row | None:
+        """The barrier rows of the same pairs one period later, when the assessed step has gone out.
+
+        None when there are no pairs, or when things came or went since.
+        """
+        chosen = found.chosen
+        if chosen is None or chosen.tables is not self._pairs.tables:
+            return None
+        return Row(chosen.gradients(found.frames[1]), self._least(found.distance[1], chosen.pairs, steady_ns))
+
+    def _least(self, distance: FloatArray, pairs: Index, steady_ns: int) -> FloatArray:
+        """(K,) m that distances may change by in a period: only a part of the room is used up."""
+        room = distance - self._floor[pairs] - self._closing(steady_ns, self._dt)[pairs]
+        return np.asarray(-self._scene.approach_rate_s * self._dt * np.maximum(room, 0.0))
+
+    def _in_reach(self, way: FloatArray, closing: FloatArray) -> Index:
+        """Pairs that a motion of ``way`` (J,) rad from here could bring below their floor.
+
+        Every `_RENEWED`-th time the reserves are renewed from |q - q0|, so that a joint that
+        goes to and fro does not use them up.
+        """
+        lever = self._pairs.lever
+        self._asked += 1
+        if self._asked >= _RENEWED and self._q is not None:
+            moved = np.abs(self._q - self._where)
+            self._travel, self._asked = np.zeros_like(self._travel), 0
+            self._reserve = self._distance - self._floor - (moved * lever).sum(axis=1)
+        far = self._reserve - closing >= lever @ (self._travel + way) + _ROUNDING
+        return np.flatnonzero(~far)
 
     def _note(self, q: FloatArray, near: Index, distance: FloatArray) -> None:
         """Remember distances measured at q; a pair that has its margin keeps it."""

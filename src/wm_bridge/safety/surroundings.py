@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,9 @@ from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.gaps import Gaps
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
-from wm_bridge.safety.selection import Selection
+from wm_bridge.safety.selection import Index, Selection, Tables
 from wm_bridge.safety.shapes import RobotShapes
 
-Index = NDArray[np.intp]
-_KEPT = 512  # selections of pairs
 
 
 @dataclass(frozen=True)
@@ -49,17 +48,15 @@ class Surroundings:
     centre: FloatArray
     half: FloatArray
     workspace: tuple[FloatArray, FloatArray]
-    _selections: dict[bytes, Selection] = field(default_factory=dict, repr=False, compare=False)
+
+    @functools.cached_property
+    def tables(self) -> Tables:
+        """For `select`."""
+        return Tables(self)
 
     def select(self, pairs: Index) -> Selection:
-        """The given pairs (ascending), ready to be measured; kept for the next time."""
-        key = pairs.tobytes()
-        found = self._selections.get(key)
-        if found is None:
-            if len(self._selections) >= _KEPT:
-                self._selections.clear()
-            found = self._selections[key] = Selection(self, pairs)
-        return found
+        """The given pairs (ascending), ready to be measured."""
+        return Selection(self.tables, pairs)
 
     def measure(self, frames: FloatArray, pairs: Index) -> Gaps:
         """Gaps of the given pairs (ascending) at (T, N, 4, 4) frames of all joints."""
