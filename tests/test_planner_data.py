@@ -27,6 +27,15 @@ def test_integer_area_resize_equals_the_torch_path(k: int) -> None:
     assert np.abs(square_resize(image, 32).astype(float) - exact).max() <= 0.5 + 1e-9
 
 
+@pytest.mark.parametrize("side", [192, 240, 300, 480, 144])
+def test_any_area_resize_equals_the_torch_path(side: int) -> None:
+    image = np.random.default_rng(side).integers(0, 256, (side, side + 20, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(image[:, 10:-10].copy()).permute(2, 0, 1)[None].float()
+    exact = functional.interpolate(tensor, size=(96, 96), mode="area")[0].permute(1, 2, 0).numpy()
+    difference = np.abs(square_resize(image, 96) - exact)
+    assert difference.max() <= 0.5 + 1e-4
+
+
 def test_resize_crops_the_centre_and_keeps_flat_colours() -> None:
     image = np.zeros((48, 96, 3), np.uint8)
     image[:, 24:72] = (10, 200, 77)

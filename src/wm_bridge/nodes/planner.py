@@ -18,6 +18,7 @@ from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
+from wm_bridge.ros import realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
 from wm_bridge.ros.goal_request import Goal
 from wm_bridge.ros.node import leave, run, set_niceness, subscribe
@@ -99,6 +100,7 @@ class PlannerNode(LifecycleNode):
             self.get_logger().error(self._problem)
             return TransitionCallbackReturn.FAILURE
         self._problem = ""
+        realtime.freeze_garbage()  # torch and the model: later collections need not look through them
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
