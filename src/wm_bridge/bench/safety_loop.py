@@ -88,6 +88,7 @@ class LoopReport:
     limited: int = 0
     least_room_m: float = np.inf
     duration_ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
     outputs: list[FloatArray] = field(default_factory=list)
     latched: str = ""
 
@@ -183,10 +184,13 @@ class SafetyLoop:
         self.filter.observe_camera(self.now, self.frame, self.now, self.now)
 
     def _tick(self) -> None:
+        begin = time.thread_time_ns()
         command, verdict = self.filter.tick(self.now, self.now)
+        used = time.thread_time_ns() - begin
         if command is not None:
             self.q = command.position
         report = self.report
+        report.cpu_ms.append(used * 1e-6)
         report.ticks += 1
         report.limited += verdict.mode is SafetyMode.LIMITED
         report.duration_ms.append(verdict.duration_ns * 1e-6)

@@ -140,7 +140,7 @@ def brake_path(
     """
     ends = stop.m + stop.h + stop.n
     step = limits.jerk * dt
-    parts = (-stop.sign * (step * dt), stop.b, ends, ends - stop.n + stop.top + 1.0)
+    parts = np.stack([-stop.sign * (step * dt), stop.b, ends, ends - stop.n + stop.top + 1.0])
     count = max(int(ends.max()), 1)
     return path_of(q, v, parts, limits.acceleration / step, dt, count)[1:]
 
@@ -148,7 +148,7 @@ def brake_path(
 def path_of(
     q: FloatArray,
     v: FloatArray,
-    parts: tuple[FloatArray, FloatArray, FloatArray, FloatArray],
+    parts: FloatArray,
     most: FloatArray,
     dt: float,
     count: int,
@@ -156,8 +156,8 @@ def path_of(
     """A position and the brake from it.
 
     Args:
-        q: (J,) rad, v: (J,) rad/s. parts: (J,) each: change of speed per unit of b, rad/s;
-            b before; periods to the rest; top of the ramp seen from the first period.
+        q: (J,) rad, v: (J,) rad/s. parts: (4, J): change of speed per unit of b, rad/s; b
+            before; periods to the rest; top of the ramp seen from the first period.
         most: (J,) largest b. count: periods of the longest.
 
     Returns:
@@ -167,11 +167,11 @@ def path_of(
     i = _COUNT[:count]
     count = len(i)
     b = np.minimum(np.minimum(b + i, most), np.maximum(ramp - i, 0.0))
-    speed = v + turn * np.cumsum(b, axis=0)
+    speed = v + turn * np.add.accumulate(b)
     speed = np.where(i < ends, speed, 0.0)
     path = np.empty((count + 1, q.size))
     path[0] = q
-    np.add(q, dt * np.cumsum(speed, axis=0), out=path[1:])
+    np.add(q, dt * np.add.accumulate(speed), out=path[1:])
     return path
 
 

@@ -54,14 +54,15 @@ def capsules(axes: FloatArray, radii: FloatArray) -> Gaps:
     """
     s, t = _closest(axes)
     n = axes[2] + s * axes[0] - t * axes[1]
-    length = np.sqrt((n * n).sum(axis=0))
+    length = np.sqrt(np.add.reduce(n * n))
     distance = length - radii
     if distance.shape[0] == 1:
         return Gaps(distance, distance[:0])
     n /= np.maximum(length, _TINY)
     # Separation along a normal of the posture before (ahead) or after (back).
     there = np.concatenate([axes[:, :, 1:], axes[:, :, :-1]], axis=2)
-    over = (there * np.concatenate([n[:, :-1], n[:, 1:]], axis=1)).sum(axis=1)
+    over = there * np.concatenate([n[:, :-1], n[:, 1:]], axis=1)
+    over = np.add.reduce(over, axis=1)
     apart = over[2] + np.minimum(over[0], 0.0) - np.maximum(over[1], 0.0) - radii
     half = len(apart) // 2
     bound = np.maximum(np.minimum(distance[:-1], apart[:half]), np.minimum(distance[1:], apart[half:]))
@@ -80,7 +81,7 @@ def capsule_contact(axes: FloatArray, begin: FloatArray) -> Contact:
 
 def _closest(axes: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(T, P) shares of the axes at their nearest points (Ericson, Real-Time Collision Detection, 5.1.9)."""
-    products = (axes[:, None] * axes[None]).sum(axis=2)
+    products = np.add.reduce(axes[:, None] * axes[None], axis=2)
     aa, bb, ab = products[0, 0], products[1, 1], products[0, 1]
     ar, br = products[0, 2], products[1, 2]
     s = _unit((ab * br - ar * bb) / np.maximum(aa * bb - ab * ab, _TINY))
@@ -118,13 +119,13 @@ def boxes(height: FloatArray, half: FloatArray, radius: FloatArray) -> Gaps:
         radius: (P,) of the hull, m.
     """
     faces = height - half
-    between = np.minimum(faces[:-1], faces[1:]).max(axis=-1) - radius
-    return Gaps(faces.max(axis=-1) - radius, between)
+    between = np.maximum.reduce(np.minimum(faces[:-1], faces[1:]), axis=-1) - radius
+    return Gaps(np.maximum.reduce(faces, axis=-1) - radius, between)
 
 
 def room(height: FloatArray, half: FloatArray, radius: FloatArray) -> Gaps:
     """How far hulls are inside of one upright box; arguments as of `boxes`."""
-    distance = (height + half).min(axis=-1) - radius
+    distance = np.minimum.reduce(height + half, axis=-1) - radius
     return Gaps(distance, np.minimum(distance[:-1], distance[1:]))
 
 

@@ -190,10 +190,11 @@ class DistanceGuard:
         """
         self.moved(q)
         closing = self._closing(steady_ns, (len(outputs) + 1) * self._dt)
-        near = self._in_reach(np.abs(outputs - q).max(axis=0) * _LOOK_AHEAD, closing)
+        path = np.concatenate([q[None], outputs])
+        way = np.maximum.reduce(np.abs(path - q))
+        near = self._in_reach(way * _LOOK_AHEAD, closing)
         if not near.size:
             return _FREE
-        path = np.concatenate([q[None], outputs])
         taken, begin, end, share = _spread(len(path))
         postures = path[taken]
         chosen = self._chosen
@@ -211,9 +212,9 @@ class DistanceGuard:
         if len(taken) < len(path):
             off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
             between -= np.maximum.reduceat(off, taken[:-1], axis=0) @ chosen.lever.T
-        lowest = np.minimum(between, distance[1:]).min(axis=0)
+        lowest = np.minimum.reduce(np.minimum(between, distance[1:]))
         left = lowest - closing[near] - floor
-        worst = int(np.argmin(left))
+        worst = int(left.argmin())
         certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
         return Assessment(chosen, frames[:2], distance[:2], least, broken, certificate)
 
@@ -250,7 +251,7 @@ class DistanceGuard:
             self._travel, self._asked = np.zeros_like(self._travel), 0
             self._reserve = self._distance - self._floor - (moved * lever).sum(axis=1)
         far = self._reserve - closing >= lever @ (self._travel + way) + _ROUNDING
-        return np.flatnonzero(~far)
+        return np.asarray((~far).nonzero()[0])
 
     def _note(self, q: FloatArray, near: Index, distance: FloatArray) -> None:
         """Remember distances measured at q; a pair that has its margin keeps it."""
@@ -272,8 +273,7 @@ class DistanceGuard:
 
     def _describe(self, pair: int, room: float, distance: float) -> Certificate:
         pairs = self._pairs
-        kind = Reason(int(pairs.kind[pair]))
-        return Certificate(room, distance, float(pairs.margin[pair]), kind, pairs.names[pair])
+        return Certificate(room, distance, float(pairs.margin[pair]), Reason(int(pairs.kind[pair])), pairs.names[pair])
 
     def _closing(self, steady_ns: int, horizon_s: float) -> FloatArray:
         """(P,) m that the other things may have come nearer since seen, at the horizon's end."""

@@ -32,7 +32,7 @@ class Lanes:
     """
 
     def __init__(self, limits: MotionLimits, dt: float) -> None:
-        self._dt = dt
+        self.limits, self._dt = limits, dt
         step = limits.jerk * dt
         most = limits.acceleration / step
         parts = (step, step * dt, most, limits.jerk * dt**3)
@@ -46,30 +46,25 @@ class Lanes:
         self._acceleration: list[float] = limits.acceleration.tolist()
         self._velocity: list[float] = limits.velocity.tolist()
         self._most = most
+        self._zeros, self._ones = [0.0] * most.size, [1.0] * most.size
         self._near = limits.jerk * (dt * dt * dt)  # of `approach`: from here a joint can land
 
     # ---- all joints ----------------------------------------------------------------
 
     def path(self, motion: Motion) -> FloatArray:
         """(N + 1, J) the output of a motion and its brake, `brake.brake_path`; rad."""
-        signs, bs, ends, ramps = [], [], [], []
-        constants, longest = self._constants, 1.0
+        turn, begin, ends, ramps = self._zeros[:], self._zeros[:], self._ones[:], self._ones[:]
+        longest = 1.0
         for j, (v, a) in enumerate(zip(motion.v.tolist(), motion.a.tolist(), strict=True)):
             if v == 0.0 and a == 0.0:
-                sign, b, end, ramp = 0.0, 0.0, 1.0, 1.0
-            else:
-                sign, b, _, m, h, n, _, _, top = self._parts(j, v, a)
-                end = m + h + n
-                ramp = end - n + top + 1.0
-                sign *= -constants[j][1]
-                if not end <= longest:
-                    longest = end
-            signs.append(sign)
-            bs.append(b)
-            ends.append(end)
-            ramps.append(ramp)
-        turn, b_, end_, ramp_ = np.array((signs, bs, ends, ramps))
-        return path_of(motion.q, motion.v, (turn, b_, end_, ramp_), self._most, self._dt, int(longest))
+                continue
+            sign, b, _, m, h, n, _, _, top = self._parts(j, v, a)
+            ends[j] = end = m + h + n
+            turn[j], begin[j], ramps[j] = sign * -self._constants[j][1], b, end - n + top + 1.0
+            if not end <= longest:
+                longest = end
+        parts = np.array((turn, begin, ends, ramps))
+        return path_of(motion.q, motion.v, parts, self._most, self._dt, int(longest))
 
     def project(self, target: FloatArray, motion: Motion) -> FloatArray:
         """`box.project`: the output nearest to ``target`` from which every limit can be kept, rad."""

@@ -30,7 +30,7 @@ class MotionCheck:
         self._velocity = limits.velocity + VELOCITY_SLACK
         self._acceleration = limits.acceleration * (1.0 + RELATIVE_SLACK) + 4.0 * ROUNDING / dt**2
         self._jerk = limits.jerk * (1.0 + RELATIVE_SLACK) + 8.0 * ROUNDING / dt**3
-        self._step = np.concatenate([self._velocity, self._acceleration, self._jerk])
+        self._step = np.stack([self._velocity, self._acceleration, self._jerk], axis=1).tolist()
         self._bounds: dict[int, FloatArray] = {}
 
     def __call__(self, history: FloatArray, outputs: FloatArray) -> Reason:
@@ -50,7 +50,7 @@ class MotionCheck:
         jerk = (a[1:] - a[:-1]) / self._dt
         new, v, a = q[3:], v[2:], a[1:]
         values = np.concatenate([new, -new, np.abs(v), np.abs(a), np.abs(jerk)])
-        if (values <= self._bound(len(new))).all():  # NaN and infinity are not
+        if np.logical_and.reduce(values <= self._bound(len(new)), axis=None):  # NaN and infinity are not
             return Reason.NONE
         if not np.isfinite(q).all():
             return Reason.NONFINITE
@@ -71,12 +71,14 @@ class MotionCheck:
         The check of a whole stop objects to every output that this one objects to.
         """
         dt = self._dt
-        before = (history[1:] - history[:-1]) / dt
-        v = (output - history[2]) / dt
-        a = (v - before[1]) / dt
-        jerk = (a - (before[1] - before[0]) / dt) / dt
-        values = np.concatenate([np.abs(v), np.abs(a), np.abs(jerk)])
-        return bool((values > self._step).any())
+        for bounds, first, second, third, q in zip(self._step, *history.tolist(), output.tolist(), strict=True):
+            v1, v2, v3 = (second - first) / dt, (third - second) / dt, (q - third) / dt
+            a = (v3 - v2) / dt
+            jerk = (a - (v2 - v1) / dt) / dt
+            velocity, acceleration, most = bounds
+            if abs(v3) > velocity or abs(a) > acceleration or abs(jerk) > most:
+                return True
+        return False
 
     def _bound(self, rows: int) -> FloatArray:
         """Upper bounds of all values of ``rows`` outputs."""
