@@ -86,7 +86,10 @@ def timing(spec: RobotSpec, config: SafetyConfig, ticks: int) -> tuple[FloatArra
     loop = SafetyLoop(spec, config, np.random.default_rng(3), timed=True)
     loop.run(100, hostile=False, check_every=0)
     loop.report = LoopReport()
+    gc.collect()
+    gc.freeze()  # as the safety node does
     loop.run(ticks, hostile=False, check_every=0)
+    gc.unfreeze()
     return np.array(loop.report.duration_ms), np.array(loop.report.cpu_ms)
 
 

@@ -40,6 +40,7 @@ from wm_bridge.safety.stricter import looser
 from wm_bridge.safety.supervision import Supervision
 from wm_bridge.safety.watching import Watching
 
+_LIMITS = (Reason.POSITION_LIMIT, Reason.VELOCITY_LIMIT, Reason.ACCELERATION_LIMIT, Reason.JERK_LIMIT)
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
 __all__ = ["Answer", "FilterStatus", "SafetyFilter"]
@@ -368,17 +369,15 @@ class SafetyFilter(Watching):
         q, dt = requested.q, self._dt
         v = (q - last.q) / dt
         a = (v - last.v) / dt
+        outside = np.maximum(limits.lower - q, q - limits.upper)
+        speed, push, jerk = np.abs(v) - limits.velocity, np.abs(a) - limits.acceleration, np.abs(a - last.a)
+        over = np.maximum.reduce((outside, speed, push, jerk - limits.jerk * dt), axis=1).tolist()
         found = choice.kept_off
         if found & Reason.TOOL_SPEED:
             found |= pace
-        if ((q < limits.lower) | (q > limits.upper)).any():
-            found |= Reason.POSITION_LIMIT
-        if (np.abs(v) > limits.velocity).any():
-            found |= Reason.VELOCITY_LIMIT
-        if (np.abs(a) > limits.acceleration).any():
-            found |= Reason.ACCELERATION_LIMIT
-        if (np.abs(a - last.a) > limits.jerk * dt).any():
-            found |= Reason.JERK_LIMIT
+        for excess, reason in zip(over, _LIMITS, strict=True):
+            if excess > 0.0:
+                found |= reason
         # none of these: it had to slow down ahead of a position limit, or still catches up
         self._limiting = found or self._limiting or Reason.POSITION_LIMIT
         self._note(now_ns, SafetyMode.LIMITED, self._limiting, q, choice)

@@ -20,6 +20,8 @@ import numpy as np
 from wm_bridge.core.types import FloatArray
 
 _TINY = 1e-12
+_AXIS, _SIGN = np.array([0, 1, 2, 0, 1, 2]), np.array([[1.0], [1.0], [1.0], [-1.0], [-1.0], [-1.0]])
+_COUNT = np.arange(100_000)  # pairs, more than there will ever be
 
 
 class Gaps(NamedTuple):
@@ -136,8 +138,7 @@ def face_contact(face: FloatArray, R: FloatArray, hulls: FloatArray) -> Contact:
         face: (P,) index of the normal. R: (P, 3, 3) R_base_box.
         hulls: (P, 3, 4) centre and half edges in the base frame, m.
     """
-    sign = np.where(face < 3, 1.0, -1.0)
-    normal = sign[:, None] * R[np.arange(len(face)), :, face % 3]
-    along = np.sign((normal[:, None] @ hulls[..., 1:])[:, 0])
-    at = hulls[..., 0] - (hulls[..., 1:] @ along[..., None])[..., 0]
+    normal = R[_COUNT[: len(face)], :, _AXIS[face]] * _SIGN[face]
+    edges = hulls[..., 1:]
+    at = hulls[..., 0] - (edges @ np.sign(normal[:, None] @ edges).swapaxes(1, 2))[..., 0]
     return Contact(normal, at, at)

@@ -20,7 +20,7 @@ _LEAVE_M = 0.0005  # a pair inside its margin at the start may come no nearer th
 _ROW_SLACK = 1e-9  # m, rounding
 _ROUNDING = 1e-9  # m, of reserves
 _RENEWED = 25
-_NOTHING = np.zeros(0, dtype=np.intp)
+_NOTHING, _FIRST = np.zeros(0, dtype=np.intp), np.arange(2)
 _SAMPLES = 7  # postures along a brake; the bound between them covers the rest
 
 
@@ -106,6 +106,7 @@ class DistanceGuard:
         self._still: FloatArray = np.zeros(count)
         self._moves = False
         self._chosen: Selection | None = None  # of the last look
+        self._noted: tuple[FloatArray | None, Selection | None] = (None, None)  # what was measured where
         self._asked = 0
         self._travel: FloatArray = np.zeros(shapes.lever.shape[1])  # way of the joints so far
         self._reserve: FloatArray = np.full(count, np.nan)  # room + lever . travel when measured
@@ -147,6 +148,7 @@ class DistanceGuard:
     def _rebuild(self) -> None:
         floors = dict(zip(self._keys(), self._floor.tolist(), strict=True)) if self._q is not None else {}
         self._pairs, self._chosen = build(self._shapes, self._scene, self._obstacles), None
+        self._noted = None, None
         self._moves = bool(self._pairs.speed.any())
         self._still = np.zeros(len(self._pairs.names))
         if self._q is not None:
@@ -195,28 +197,41 @@ class DistanceGuard:
         near = self._in_reach(way * _LOOK_AHEAD, closing)
         if not near.size:
             return _FREE
-        taken, begin, end, share = _spread(len(path))
-        postures = path[taken]
         chosen = self._chosen
         if chosen is None or not np.array_equal(near, chosen.pairs):
             chosen = self._chosen = self._pairs.select(near)
-        frames = chosen.tree.frames(postures)
+        # A pair may be near for its row only; when the stop uses up no room, two postures will do.
+        used = chosen.lever @ way
+        left = self._reserve[near] - closing[near] - chosen.lever @ self._travel - used
+        swept = not bool(np.minimum.reduce(left) >= _ROUNDING)
+        taken = _spread(len(path))[0] if swept else _FIRST
+        frames = chosen.tree.frames(path[taken])
         distance, between = chosen.measure(frames)
-        self._note(q, near, distance[0])
-        floor = self._floor[near]
+        if self._noted[0] is not q or self._noted[1] is not chosen:
+            self._note(q, near, distance[0])
+            self._noted = q, chosen
         least = self._least(distance[0], near, steady_ns)
         broken = distance[1] - distance[0] < least - _ROW_SLACK
-        # Swept bound: chord of the joints, curve of the points, way of the other things.
+        lowest = self._swept(path, chosen, distance, between) if swept else distance[0] - used
+        left = lowest - closing[near] - self._floor[near]
+        worst = int(left.argmin())
+        certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
+        return Assessment(chosen, frames[:2], distance[:2], least, broken, certificate)
+
+    def _swept(self, path: FloatArray, chosen: Selection, distance: FloatArray, between: FloatArray) -> FloatArray:
+        """(K,) m, a lower bound of the distances along a whole path (T, J), see `gaps`.
+
+        Taken off the bound between two postures: how far the joints leave the chord, and the
+        curve of the points.
+        """
+        taken, begin, end, share = _spread(len(path))
+        postures = path[taken]
         turn = np.abs(postures[1:] - postures[:-1]) @ chosen.carried.T
         between = between - chosen.bend * turn * turn
         if len(taken) < len(path):
             off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
             between -= np.maximum.reduceat(off, taken[:-1], axis=0) @ chosen.lever.T
-        lowest = np.minimum.reduce(np.minimum(between, distance[1:]))
-        left = lowest - closing[near] - floor
-        worst = int(left.argmin())
-        certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
-        return Assessment(chosen, frames[:2], distance[:2], least, broken, certificate)
+        return np.asarray(np.minimum.reduce(np.minimum(between, distance[1:])))
 
     def rows(self, found: Assessment) -> Row:
         """The barrier rows of an assessment that found pairs: gradient . dq >= bound."""

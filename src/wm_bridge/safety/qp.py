@@ -42,6 +42,8 @@ def solve(
         return None
     x = np.minimum(np.maximum(wish, low), high)
     some = G.any(axis=0)  # the rows say nothing of the other joints: their answer stands
+    if not some.any():
+        return x if (h <= _TOLERANCE).all() else None
     try:
         found = (backend or quadprog_solve)(wish[some], low[some], high[some], G[:, some], h)
     except Exception:  # noqa: BLE001  a solver that breaks is a solver without an answer
@@ -49,12 +51,12 @@ def solve(
     if found is None or np.shape(found) != (some.sum(),) or not np.isfinite(found).all():
         return None
     x[some] = found
-    if ((x < low - _TOLERANCE) | (x > high + _TOLERANCE)).any():
+    inside = np.minimum(np.maximum(x, low), high)
+    if np.maximum.reduce(np.abs(x - inside)) > _TOLERANCE:
         return None
-    x = np.minimum(np.maximum(x, low), high)
-    if (G @ x < h - _TOLERANCE * (1.0 + np.abs(G).sum(axis=1))).any():
+    if (G @ inside < h - _TOLERANCE * (1.0 + np.add.reduce(np.abs(G), axis=1))).any():
         return None
-    return np.asarray(x)
+    return inside
 
 
 def quadprog_solve(

@@ -122,13 +122,16 @@ class Selection:
         normal, at, other_at = found[0]
         if len(found) > 1:
             normal, at, other_at = (np.concatenate(part) for part in zip(*found, strict=True))
-        joints = self.tree.joints
+        # A point p carried by a joint with axis a through o moves along n by a . ((p - o) x n) per rad.
+        tables, joints = self.tables, self.tree.joints
         axes = (frames[:, :3, :3] @ tables.chain.axes[joints, :, None])[..., 0]
-        offset = normal @ _cross(axes, frames[:, :3, 3]).T
-        rows = (_cross(at, normal) @ axes.T - offset) * tables.moved[self.pairs][:, joints]
+        screws = np.concatenate([axes, _cross(frames[:, :3, 3], axes)], axis=1).T
+        moved, pairs = tables.moved, self.pairs
+        rows = (np.concatenate([_cross(at, normal), normal], axis=1) @ screws) * moved[pairs][:, joints]
         if first:
-            moved = tables.moved_other[self.pairs][:, joints]
-            rows -= (_cross(other_at, normal) @ axes.T - offset) * moved
+            # only capsules can be two of the robot's own shapes
+            n, own = normal[:first], tables.moved_other[pairs[:first]][:, joints]
+            rows[:first] -= (np.concatenate([_cross(other_at[:first], n), n], axis=1) @ screws) * own
         out = np.zeros((len(rows), self.lever.shape[1]))
         out[:, tables.chain.column[joints[1:]]] = rows[:, 1:]
         return out
