@@ -1,5 +1,9 @@
 """The quick forms of the tick decide what the plain ones decide."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from test_safety_filter import CONFIG
@@ -133,6 +137,19 @@ def test_a_pair_without_a_known_distance_is_near():
     guard.start(SPEC.home)
     guard._reserve[5] = np.nan
     assert 5 in guard._in_reach(np.zeros(len(SPEC.home)), guard._still)
+
+
+def test_no_tick_imports_anything():
+    """An import in the middle of a motion is a late tick (numpy.ma: 10 ms)."""
+    code = (
+        "import sys, numpy as np, test_safety_fast as t\n"
+        "loop = t.SafetyLoop(t.SPEC, t.CONFIG, np.random.default_rng(5))\n"
+        "before = set(sys.modules)\n"
+        "assert loop.run(600, hostile=True, check_every=0).limited > 50\n"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.strip() == "[]", ran.stdout + ran.stderr
 
 
 # ---- the filter as a whole -----------------------------------------------------------
