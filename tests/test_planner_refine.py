@@ -8,7 +8,7 @@ import pytest
 import torch
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
-from wm_planner.imitate import ImitateConfig, imitate, periods_left
+from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left
 from wm_planner.latents import Latents, encode_episodes, windows
 from wm_planner.refine import RefineConfig, dynamics_loss, refine
 from wm_planner.skill import ObjectSkill
@@ -96,37 +96,53 @@ def test_periods_left_counts_down_to_the_last_arrival():
     assert periods_left(torch.full((1, 3, 2), torch.nan), 0.015).tolist() == [[0, 0, 0]]
 
 
-def demonstrations(model, rng, episodes=60, length=20):
-    """A world in which two joints carry the object: the demonstrator brings it to a place."""
-    place = np.zeros((episodes, length + 1, 2), np.float32)
-    place[:, 0] = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2))
-    goal = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2))
-    actions = np.zeros((episodes, length, 2), np.float32)
+def lessons(folder, rng, episodes=60, length=20):
+    """A world in which two joints carry the object, slightly shaky hands, and a teacher who advises the straight way."""
+    place = np.zeros((episodes, length + 1, 1, 3), np.float32)
+    place[:, 0, 0, :2] = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2))
+    goal = rng.uniform([0.2, -0.4], [0.4, 0.0], (episodes, 2)).astype(np.float32)
+    advice = np.zeros((episodes, length, 2), np.float32)
     for t in range(length):
-        actions[:, t] = np.clip((goal - place[:, t]) / 0.02, -1, 1)
-        place[:, t + 1] = place[:, t] + 0.02 * actions[:, t]
-    z = torch.zeros(episodes, length + 1, 16)
-    z[..., 5:7] = (torch.from_numpy(place) - model.hand_centre[:2]) * 10  # where the readout expects the object
-    state = torch.zeros(episodes, length + 1, 4)
-    return Latents(z, state, torch.from_numpy(actions), torch.from_numpy(place))
+        advice[:, t] = np.clip((goal - place[:, t, 0, :2]) / 0.02, -1, 1)
+        shaken = advice[:, t] + rng.normal(0, 0.1, (episodes, 2))
+        place[:, t + 1] = place[:, t]
+        place[:, t + 1, 0, :2] += 0.02 * shaken
+    position = rng.uniform(-1, 1, (episodes, length + 1, 2)).astype(np.float32)
+    hand = np.tile(np.float32([0.3, -0.2, 0.8]), (episodes, length + 1, 1))
+    hand[..., :2] += 0.1 * position[..., ::-1]
+    arrays = dict(position=position, reference=position, hand=hand, objects=place, advice=0.1 * advice, goal=goal)
+    names = ("joint_names", "period_s", "image_size", "objects")
+    meta = {name: None for name in names} | {"length": length, "blind": True}
+    write_shard(folder, 0, arrays, meta)
+    return folder
 
 
-def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model):
-    model.readout_head = torch.nn.Linear(16, 8, bias=False)
-    model.readout_head.weight.data = torch.eye(8, 16)
-    shown = demonstrations(model, np.random.default_rng(1))
-    model.config = dataclasses.replace(model.config, prior_horizon=2)
-    model.skill = ObjectSkill(model.config)
-    model.config = dataclasses.replace(model.config, object_skill=True)
-    learned = imitate(model, shown, ImitateConfig(steps=250, batch=64, dreams=8, horizon=4, learning_rate=3e-3, ema=0.9))
-    raw, state = torch.zeros(3, 8), torch.zeros(3, 4)
+def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model, tmp_path):
+    shown = Lessons.read(model, [lessons(tmp_path, np.random.default_rng(1))], 0.015)
+    assert shown.advice.shape == (57 * 20, 2) and float(shown.advice.abs().max()) == 1.0
+    learned = imitate(model, shown, ImitateConfig(steps=400, batch=256, learning_rate=3e-3, ema=0.9))
+    here, reference = torch.zeros(3, 2), torch.zeros(3, 2)
     goal = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.3, 0.0]])  # decimetres from the object
-    actions, periods = learned.object_skill(raw, state, goal)
-    assert actions[0, 0, 0] > 0.8 and actions[1, 0, 1] < -0.8
-    assert abs(actions[0, 0, 1]) < 0.3 and abs(actions[1, 0, 0]) < 0.3
-    assert 3.0 < periods[0] < 7.0 and periods[2] < periods[0] - 1.5  # 5 and 1 to 2
+    actions, periods = learned.skill.action(here, reference, goal), learned.skill.periods(here, reference, goal)
+    assert actions[0, 0] > 0.8 and actions[1, 1] < -0.8
+    assert abs(actions[0, 1]) < 0.3 and abs(actions[1, 0]) < 0.3
+    hand = learned.skill.body(torch.tensor([[0.5, -0.3]]))[0]  # decimetres from the centre
+    torch.testing.assert_close(hand, torch.tensor([-0.3, 0.5, 0.0]), atol=0.1, rtol=0)
+    assert 2.0 < periods[0] < 7.0 and periods[2] < periods[0] - 1.5  # 5 and 1 to 2
+
+
+def test_episodes_without_advice_teach_no_skill(model, tmp_path):
+    with pytest.raises(PlannerError, match="collect --demonstrations"):
+        Lessons.read(model, [synthetic_dataset(tmp_path, episodes=20)], 0.015)
+
+
+def test_a_blind_dataset_has_no_pictures_to_train_on(tmp_path):
+    folder = lessons(tmp_path, np.random.default_rng(0))
+    assert "images" not in Dataset([folder], pictures=False).shards[0]
+    with pytest.raises(PlannerError, match="--blind"):
+        Dataset([folder])
 
 
 def test_a_model_without_the_skill_says_how_to_get_one(model):
     with pytest.raises(PlannerError, match="--demonstrations"):
-        model.object_skill(torch.zeros(8), torch.zeros(4), torch.zeros(2))
+        _ = model.object_skill

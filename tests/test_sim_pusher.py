@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from wm_bridge.bench.push import draw_push
 from wm_bridge.robots import spec as robots
+from wm_bridge.sim.demonstrator import PushTo, draw_goal
 from wm_bridge.sim.episodes import CollectConfig, apply_action, record_episode
 from wm_bridge.sim.play import ARM, AROUND
-from wm_bridge.sim.pusher import PushTo, draw_goal
+from wm_bridge.sim.pusher import Pusher
 from wm_bridge.sim.reach import HAND, Reach, Surface
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
@@ -63,21 +64,63 @@ def test_surface_points_of_a_reachable_pose_are_above_the_table(world):
         assert hand.shape[1] == rest.shape[1] == 3
 
 
-def test_the_demonstrator_brings_the_block_to_its_goal(world):
-    arrived = 0
-    for number in range(8):
-        rng = np.random.default_rng(100 + number)
-        start, block, goal = draw_push(world, rng)
+def push(world, number, player, periods=80):
+    """Distance of the block to its goal after an episode of ``player(goal)``."""
+    rng = np.random.default_rng(100 + number)
+    start, block, goal = draw_push(world, rng)
+    act = player(np.array(goal[:2]), rng)
+    world.reset(start, objects={"block": block})
+    index = world.spec.indices(ARM)
+    for _ in range(periods):
+        apply_action(world, act(world.reference[index]), SCALE, 0.1)
+    return np.linalg.norm(world.object_pose("block")[:2] - goal[:2])
+
+
+def knowing(world):
+    """The pusher itself, at full speed."""
+
+    def player(goal, rng):
+        pusher = Pusher(world, goal)
+
+        def act(reference):
+            q = world.spec.home.copy()
+            q[pusher.index] = reference
+            step = pusher.step(q, world.object_pose("block")[:2])
+            if step is None:
+                return np.zeros(6)
+            return step / max(1.0, np.max(np.abs(step) / SCALE))
+
+        return act
+
+    return player
+
+
+def test_the_pusher_brings_the_block_to_its_goal(world):
+    assert sum(push(world, n, knowing(world)) < 0.03 for n in range(8)) >= 6
+
+
+def test_advice_stays_right_when_the_demonstrator_errs(world):
+    far = []
+    for number in range(4):
+        rng = np.random.default_rng(number)
         player = PushTo(world, rng, SCALE)
-        player.start()
-        player.speed, player.noise = 1.0, 0.0
-        world.reset(start, objects={"block": block})
-        player.pursue(np.array(goal[:2]))
-        index = world.spec.indices(ARM)
-        for _ in range(80):
-            apply_action(world, player.action(world.reference[index]), SCALE, 0.1)
-        arrived += np.linalg.norm(world.object_pose("block")[:2] - goal[:2]) < 0.03
-    assert arrived >= 6
+        world.reset(player.start(), objects={})
+        player.mistake, player.shaking, player.speed = 0.02, 0.0, 1.0
+        player.beside = np.array([0.02, -0.02])
+        player.place_objects(1.0)
+        pusher = None
+        for _ in range(30):
+            reference = world.reference[world.spec.indices(ARM)]
+            done = player.action(reference)
+            pusher = pusher or Pusher(world, player.goal)
+            q = world.spec.home.copy()
+            q[pusher.index] = reference
+            right = pusher.step(q, world.object_pose("block")[:2])
+            right = np.full(6, np.nan) if right is None else player.limited(right, 1.0)
+            np.testing.assert_allclose(player.advice, right, atol=1e-12)
+            far.append(np.nanmax(np.abs(done - right), initial=0.0))
+            apply_action(world, done, SCALE, 0.1)
+    assert np.max(far) > 0.02
 
 
 def test_a_recorded_demonstration_moves_the_block(world):
@@ -85,5 +128,7 @@ def test_a_recorded_demonstration_moves_the_block(world):
     episode = record_episode(world, PushTo(world, rng, SCALE), rng, CollectConfig(length=50, image_size=32))
     path = episode["objects"][:, 0, :2]
     assert episode["images"].shape == (51, 32, 32, 3)
+    assert episode["advice"].shape == (50, 6) and episode["goal"].shape == (2,)
     assert np.linalg.norm(path[-1] - path[0]) > 0.02
     assert np.abs(np.diff(episode["reference"], axis=0)).max() <= 0.1 + 1e-6
+    assert np.abs(episode["advice"]).max() <= 0.1 + 1e-6

@@ -2,11 +2,13 @@
 
 A dataset is a folder of shards. A shard holds E episodes of L + 1 frames:
 
-    images.npy     (E, L+1, S, S, 3) uint8   network-size pictures
+    images.npy     (E, L+1, S, S, 3) uint8   network-size pictures; not in a blind dataset
     position.npy   (E, L+1, A) float32       measured joints, rad
     reference.npy  (E, L+1, A) float32       commanded references, rad
     hand.npy       (E, L+1, 3) float32       hand position by forward kinematics, m, base frame
     objects.npy    (E, L+1, O, 3) float32    object positions, m; NaN where unknown
+    advice.npy     (E, L, A) float32         demonstrations only: what a teacher would do at each frame, rad; NaN: no idea
+    goal.npy       (E, 2) float32            demonstrations only: where it brings the first object, m
     meta.json      joint_names, period_s, image_size, objects, how it was collected
 
 The action at frame t is ``reference[t + 1] - reference[t]``. A shard is written under a
@@ -29,7 +31,9 @@ from torch import Tensor
 
 from wm_planner.errors import PlannerError
 
-ARRAYS = ("images", "position", "reference", "hand", "objects")
+LABELS = ("position", "reference", "hand", "objects")
+ARRAYS = ("images", *LABELS)
+TAUGHT = ("advice", "goal")
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,12 @@ class Batch:
 
 
 class Dataset:
-    """All shards of one or more folders, split into training and held-out episodes."""
+    """All shards of one or more folders, split into training and held-out episodes.
 
-    def __init__(self, folders: Sequence[Path], held_out: float = 0.05) -> None:
+    ``pictures`` False reads the labels alone, also of shards that hold no pictures.
+    """
+
+    def __init__(self, folders: Sequence[Path], held_out: float = 0.05, pictures: bool = True) -> None:
         paths = sorted(p for folder in folders for p in Path(folder).glob("shard_*") if (p / "meta.json").is_file())
         if not paths:
             names = ", ".join(str(f) for f in folders)
@@ -70,10 +77,15 @@ class Dataset:
                         f"{path}: {key} is {meta.get(key)}, other shards have {self.meta[key]}; "
                         "train on shards of one collection setting"
                     )
+            if pictures and not (path / "images.npy").is_file() and meta.get("blind"):
+                raise PlannerError(f"{path} was collected --blind: it holds no pictures and can only teach the object skill")
             try:
-                self.shards.append({name: np.load(path / f"{name}.npy", mmap_mode="r") for name in ARRAYS})
+                arrays = (ARRAYS if pictures else LABELS) + tuple(name for name in TAUGHT if (path / f"{name}.npy").is_file())
+                self.shards.append({name: np.load(path / f"{name}.npy", mmap_mode="r") for name in arrays})
             except (OSError, ValueError) as error:
                 raise PlannerError(f"{path} is damaged ({error}); delete it and collect again") from error
+        if len({frozenset(shard) for shard in self.shards}) > 1:
+            raise PlannerError("some shards are demonstrations, others are not; name only demonstrations there")
         self.length = int(self.meta["length"])
         index = [(s, e) for s, shard in enumerate(self.shards) for e in range(len(shard["position"]))]
         every = max(2, round(1 / held_out)) if held_out > 0 else len(index) + 1
@@ -167,15 +179,15 @@ class Snapshots:
 
 def write_shard(folder: Path, index: int, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> Path:
     """Write one whole shard; see the module docstring for the arrays."""
-    missing = [name for name in ARRAYS if name not in arrays]
+    missing = [name for name in (LABELS if meta.get("blind") else ARRAYS) if name not in arrays]
     if missing:
         raise PlannerError(f"a shard needs the arrays {', '.join(ARRAYS)}; missing: {', '.join(missing)}")
     final = folder / f"shard_{index:04d}"
     partial = folder / f".partial_{index:04d}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in ARRAYS:
-        np.save(partial / f"{name}.npy", arrays[name])
+    for name, values in arrays.items():
+        np.save(partial / f"{name}.npy", values)
     (partial / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)

@@ -59,16 +59,17 @@ class Residual(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        last = nn.Conv2d(width, width, 3, padding=1)
         self.change = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1)
+            nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), last
         )
-        last = self.change[-1]
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) to the same shape."""
-        return x + self.change(x)
+        change: Tensor = self.change(x)
+        return x + change
 
 
 def standardise(pictures: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ that follow them, both heads are one product, and keys and values go into one bu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 from wm_planner.blocks import CausalBlock, rotary_table
 from wm_planner.world_model import WorldModel
+
+Policy = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,12 +69,40 @@ class Imagination:
             latents (S, H, D) and states (S, H, 2A) after each action.
         """
         count, horizon = actions.shape[:2]
-        frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
-        path = actions.new_empty(count, horizon, frame.shape[1])
-        cache = actions.new_empty(len(self.blocks), count, horizon, 2, self.heads, self.width // self.heads)
         asked = self.embed_action(actions.transpose(0, 1).flatten(0, 1)).view(horizon, count, -1)
+        return self.unroll(z, state, count, horizon, lambda step, z: asked[step])
+
+    def follow(self, z: Tensor, state: Tensor, policy: Policy, noise: Tensor) -> Tensor:
+        """Let a policy act in imagination.
+
+        Args:
+            z: (1, D) present latent; state: (1, 2A).
+            policy: latents (S, D) and the actions so far (S, h, A) to the next (S, A), shares of the box.
+            noise: (S, H, A), added to its actions.
+
+        Returns:
+            actions (S, H, A) in [-1, 1].
+        """
+        taken = torch.empty_like(noise)
+
+        def asked(step: int, z: Tensor) -> Tensor:
+            here = z.expand(len(noise), -1)
+            taken[:, step] = (policy(here, taken[:, :step]) + noise[:, step]).clamp(-1, 1)
+            return self.embed_action(taken[:, step])
+
+        self.unroll(z, state, noise.shape[0], noise.shape[1], asked)
+        return taken
+
+    def unroll(
+        self, z: Tensor, state: Tensor, count: int, horizon: int, asked: Callable[[int, Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Futures in which ``asked`` gives the embedded actions (S, W) of a step and latents."""
+        frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
+        path = z.new_empty(count, horizon, frame.shape[1])
+        cache = z.new_empty(len(self.blocks), count, horizon, 2, self.heads, self.width // self.heads)
         for step in range(horizon):
-            x = self.embed(functional.gelu(asked[step] + frame @ self.embed_frame))
+            action = asked(step, frame[:, : self.latent_dim])
+            x = self.embed(functional.gelu(action + frame @ self.embed_frame))
             for block, memory in zip(self.blocks, cache, strict=True):
                 x += block.out(self.attend(block.qkv[step](self.normal(x)), memory, step))
                 x += block.down(functional.gelu(block.up(self.normal(x))))

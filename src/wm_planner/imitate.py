@@ -1,19 +1,27 @@
-"""Third training stage: the object skill, from demonstrations on frozen latents.
+"""Third training stage: the object skill, from demonstrations.
 
-Hindsight gives the goals: the place where an episode left the object was its goal.
+The policy learns the advice that a demonstration holds for each of its frames, toward the goal
+it was given for. The remaining time is learned in hindsight, from what really happened: the
+place where an episode left the object was its goal. Both learn from where the object was, with
+an error as large as the eye's, drawn anew each time: the eye's own error is the same through
+an episode and would tell which episode it is.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from wm_planner.data import Dataset
+from wm_planner.errors import PlannerError
 from wm_planner.fit import fit
-from wm_planner.latents import Latents, windows
 from wm_planner.skill import PERIODS_SCALE
 from wm_planner.world_model import WorldModel, grown
 
@@ -23,21 +31,19 @@ class ImitateConfig:
     """Third stage.
 
     Attributes:
-        steps: optimiser steps. batch: encoded frames per step. dreams: imagined windows per
-            step, of ``horizon`` periods.
+        steps: optimiser steps. batch: frames per step.
         learning_rate: peak; cosine decay to zero. ema: of the shipped average.
         done_m: an object this near to its goal has arrived.
-        goal_noise_m: standard deviation added to goals, which later are read from pictures.
+        noise_m: standard deviation added to the places of object and goal, which later are read
+            from pictures.
     """
 
-    steps: int = 4000
+    steps: int = 15000
     batch: int = 384
-    dreams: int = 32
-    horizon: int = 8
     learning_rate: float = 1e-3
-    ema: float = 0.995
+    ema: float = 0.998
     done_m: float = 0.015
-    goal_noise_m: float = 0.005
+    noise_m: float = 0.003
     seed: int = 0
 
 
@@ -49,56 +55,90 @@ def periods_left(place: Tensor, done_m: float) -> Tensor:
     return (arrival - frames).clamp(min=0.0)
 
 
-def goals(model: WorldModel, latents: Latents, e: Tensor, rng: np.random.Generator, noise_m: float) -> Tensor:
-    """(B, 2) hindsight goals of episodes ``e``, network units; NaN where the object was not there."""
-    noise = torch.from_numpy(rng.normal(0.0, noise_m, size=(len(e), 2)).astype(np.float32))
-    return (latents.place[e, -1] + noise - model.hand_centre[:2]) * 10.0
+@dataclass(frozen=True)
+class Lessons:
+    """N frames of demonstrations in which the object was seen.
+
+    position, reference (N, A) joints measured and last sent, scaled; hand (N, 3), here, goal and
+    end (N, 2) m: where the hand and the object are, where the object shall be, and where the
+    episode left it; advice (N, A) shares of the box; left (N,) periods until the object is at its
+    end.
+    """
+
+    position: Tensor
+    reference: Tensor
+    hand: Tensor
+    here: Tensor
+    goal: Tensor
+    end: Tensor
+    advice: Tensor
+    left: Tensor
+
+    @classmethod
+    def read(cls, model: WorldModel, folders: Sequence[Path], done_m: float) -> Lessons:
+        """All training episodes of folders that ``./wm collect --demonstrations`` made.
+
+        Raises:
+            PlannerError: a folder holds no advice, or none shows the object.
+        """
+        parts: list[dict[str, Tensor]] = []
+        for folder in folders:
+            data = Dataset([folder], pictures=False)
+            if "advice" not in data.shards[0]:
+                raise PlannerError(f"{folder} holds no advice; make some with `./wm collect --demonstrations`")
+            for shard_index, episode in data.training:
+                shard = {name: torch.from_numpy(np.array(v[episode])) for name, v in data.shards[shard_index].items()}
+                place = shard["objects"][:, 0, :2]
+                if not torch.isfinite(place).all():
+                    continue
+                frames = len(shard["advice"])
+                parts.append({
+                    "position": model.scaled_joints(shard["position"])[:frames],
+                    "reference": model.scaled_joints(shard["reference"])[:frames],
+                    "hand": shard["hand"][:frames],
+                    "here": place[:frames],
+                    "goal": shard["goal"].expand(frames, 2),
+                    "end": place[-1].expand(frames, 2),
+                    "advice": (shard["advice"] / model.action_scale).clamp(-1, 1),
+                    "left": periods_left(place[None], done_m)[0, :frames],
+                })  # fmt: skip
+        if not parts:
+            raise PlannerError("no demonstration shows where the object is; collect them again")
+        every = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        advised = torch.isfinite(every["advice"]).all(-1)
+        return cls(**{name: values[advised] for name, values in every.items()})
+
+    def draw(self, rng: np.random.Generator, count: int) -> Lessons:
+        """``count`` random ones."""
+        pick = torch.from_numpy(rng.integers(len(self.left), size=count))
+        return Lessons(**{field.name: getattr(self, field.name)[pick] for field in dataclasses.fields(self)})
 
 
-def imitation_loss(
-    model: WorldModel, latents: Latents, left: Tensor, rng: np.random.Generator, config: ImitateConfig
-) -> Tensor:
-    """Error of proposed actions and remaining periods on encoded frames."""
-    chunk = model.config.prior_horizon
-    e, t, window = windows(latents, rng, config.batch, chunk)
-    goal = goals(model, latents, e, rng, config.goal_noise_m)
-    known = torch.isfinite(goal).all(-1).float()
-    seen = model.readout_head(latents.z[e, t])
-    proposed, periods = model.object_skill(seen, latents.state[e, t], torch.nan_to_num(goal))
-    wanted = latents.actions[e[:, None], window[:, :-1]].clamp(-1, 1)
-    action = functional.smooth_l1_loss(proposed, wanted, beta=0.2, reduction="none").mean((1, 2))
-    time = functional.smooth_l1_loss(
-        periods / PERIODS_SCALE, left[e, t] / PERIODS_SCALE, beta=0.2, reduction="none"
+def imitation_loss(model: WorldModel, frames: Lessons, rng: np.random.Generator, noise_m: float) -> Tensor:
+    """Error of the advised action, of the periods left, and of where the skill believes the hand to be."""
+    skill = model.object_skill
+
+    def seen(place: Tensor) -> Tensor:
+        noise = rng.normal(0.0, noise_m, size=tuple(place.shape)).astype(np.float32)
+        return model.table_place(place + torch.from_numpy(noise))
+
+    here = seen(frames.here)
+    action = skill.action(here, frames.reference, seen(frames.goal))
+    periods = skill.periods(here, frames.reference, seen(frames.end))
+    hand = skill.body(frames.position)
+    return (
+        functional.smooth_l1_loss(action, frames.advice, beta=0.1)
+        + functional.smooth_l1_loss(periods / PERIODS_SCALE, frames.left / PERIODS_SCALE, beta=0.2)
+        + functional.smooth_l1_loss(hand, (frames.hand - model.hand_centre) * 10.0, beta=0.1)
     )
-    return ((action + time) * known).sum() / known.sum().clamp(min=1)
 
 
-def dream_loss(
-    model: WorldModel, latents: Latents, left: Tensor, rng: np.random.Generator, config: ImitateConfig
-) -> Tensor:
-    """Error of the remaining periods on imagined frames, where the search will ask for them."""
-    e, _, window = windows(latents, rng, config.dreams, config.horizon)
-    goal = goals(model, latents, e, rng, config.goal_noise_m)
-    known = torch.isfinite(goal).all(-1).float()[:, None]
-    with torch.no_grad():
-        start = window[:, :1]
-        actions = latents.actions[e[:, None], window[:, :-1]]
-        z, state = model.rollout(latents.z[e[:, None], start], latents.state[e[:, None], start], actions)
-        seen = model.readout_head(z)
-    _, periods = model.object_skill(seen, state, torch.nan_to_num(goal)[:, None])
-    truth = left[e[:, None], window[:, 1:]]
-    error = functional.smooth_l1_loss(periods / PERIODS_SCALE, truth / PERIODS_SCALE, beta=0.2, reduction="none")
-    return (error * known).mean() / known.mean().clamp(min=1e-3)
-
-
-def imitate(model: WorldModel, demonstrations: Latents, config: ImitateConfig) -> WorldModel:
+def imitate(model: WorldModel, lessons: Lessons, config: ImitateConfig) -> WorldModel:
     """Fit the skill; returns the averaged model, of which nothing else has changed."""
     model = model if model.config.object_skill else grown(model, object_skill=True)
-    left = periods_left(demonstrations.place, config.done_m)
     rng = np.random.default_rng(config.seed)
 
     def loss() -> Tensor:
-        shown = imitation_loss(model, demonstrations, left, rng, config)
-        return shown + dream_loss(model, demonstrations, left, rng, config)
+        return imitation_loss(model, lessons.draw(rng, config.batch), rng, config.noise_m)
 
     return fit(model, [model.skill], loss, config, "imitate", weight_decay=1e-3)

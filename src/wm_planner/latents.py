@@ -18,20 +18,18 @@ from wm_planner.world_model import WorldModel
 class Latents:
     """Encoded episodes.
 
-    z (E, L+1, D); state (E, L+1, 2A); actions (E, L, A) shares of the box; place (E, L+1, 2)
-    of the first object in the table plane, m, NaN where unknown.
+    z (E, L+1, D); state (E, L+1, 2A); actions (E, L, A) shares of the box.
     """
 
     z: Tensor
     state: Tensor
     actions: Tensor
-    place: Tensor
 
 
 @torch.inference_mode()
 def encode_episodes(model: WorldModel, data: Dataset, episodes: list[tuple[int, int]]) -> Latents:
     """Encode every frame of ``episodes`` once, with a progress bar."""
-    latents, states, actions, places = [], [], [], []
+    latents, states, actions = [], [], []
     for shard_index, episode in tqdm(episodes, unit="episode", desc="encode", mininterval=2.0):
         shard = data.shards[shard_index]
         latents.append(model.encode(to_tensor(np.array(shard["images"][episode]))))
@@ -39,8 +37,7 @@ def encode_episodes(model: WorldModel, data: Dataset, episodes: list[tuple[int, 
         reference = torch.from_numpy(np.array(shard["reference"][episode]))
         states.append(model.proprioception(position, reference))
         actions.append((reference[1:] - reference[:-1]) / model.action_scale)
-        places.append(torch.from_numpy(np.array(shard["objects"][episode, :, 0, :2])))
-    return Latents(*(torch.stack(values).clone() for values in (latents, states, actions, places)))
+    return Latents(*(torch.stack(values).clone() for values in (latents, states, actions)))
 
 
 def windows(latents: Latents, rng: np.random.Generator, count: int, horizon: int) -> tuple[Tensor, Tensor, Tensor]:

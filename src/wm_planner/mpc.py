@@ -172,8 +172,8 @@ class Planner:
         self.search.shift(periods)
 
         def cost(candidates: Tensor) -> Tensor:
-            latents, states = self.imagine(z, state, candidates)
-            return self.energy(latents, states, candidates, goal)
+            latents, _ = self.imagine(z, state, candidates)
+            return self.energy(latents, self._references(start, candidates), candidates, goal)
 
         found = self.search.search(
             cost,
@@ -193,7 +193,7 @@ class Planner:
             actions=(found.best * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
-            goal_energy=float(self.energy.frame(z[0], state[0], goal)),
+            goal_energy=float(self.energy.frame(z[0], self.model.scaled_joints(start), goal)),
             distance_m=distance,
             object_distance_m=object_distance,
             joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
@@ -216,39 +216,51 @@ class Planner:
     def propose(
         self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
     ) -> FloatArray:
-        """(prior_horizon, A) actions of the prior alone, as shares of the box: no search."""
+        """(H, A) actions of prior or object skill alone, as shares of the box: no search."""
         check_picture(image)
         z = self._encode(square_resize(image, self.model.config.image_size))
         start, measured = self._joints(reference, "reference"), self._joints(position, "position")
         state = self.model.proprioception(measured, start)[None]
-        return self._prior(z, state, goal)[0].double().numpy()
-
-    def _prior(self, z: Tensor, state: Tensor, goal: Goal) -> Tensor:
-        """(1, prior_horizon, A): inverse dynamics toward a hand goal, the learned skill for an object."""
         if goal.target == "object":
-            raw = self.model.readout_head(z)
-            return self.model.object_skill(raw, state, self.model.object_goal(goal.readout))[0]
-        return self.model.propose(z, state, goal.latent[None])
+            return self._imagined(z, state, start, goal, 1)[0].double().numpy()
+        return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
+
+    def _references(self, start: Tensor, actions: Tensor) -> Tensor:
+        """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
+        return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
+
+    def _imagined(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal, count: int) -> Tensor:
+        """(count, H, A) what the object skill would do in imagination: as it is, then with some noise."""
+        model, there = self.model, self.model.table_place(goal.readout.objects[0])
+        noise = self.config.object_noise * self.search.noise(count)
+        noise[0] = 0.0
+
+        def policy(z: Tensor, taken: Tensor) -> Tensor:
+            reference = model.scaled_joints(start + taken.sum(1) * self.actions.scale)
+            return model.object_skill.action(model.table_place(model.read(z).objects[..., 0, :]), reference, there)
+
+        return self.imagine.follow(z, state, policy, noise)
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
     def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor) -> Tensor:
-        """(P, H, A) candidates of the prior, of the decoded joint difference, and rest."""
+        """(P, H, A) candidates: rest and, for the hand, prior and decoded joint difference, for an object its skill."""
         assert self.goal is not None
         config, horizon = self.config, self.config.horizon
         rest = torch.zeros(1, horizon, len(self.joint_names))
         if config.prior_samples < 1:
             return rest
-        chunk = self._prior(z, state, self.goal)
+        if self.goal.target == "object":
+            imagined = self._imagined(z, state, start, self.goal, config.prior_samples)
+            self.search.start_from(imagined[0])
+            return torch.cat([rest, imagined])
+        chunk = self.model.propose(z, state, self.goal.latent[None])
         prior = torch.zeros_like(rest)
         length = min(horizon, chunk.shape[1])
         prior[:, :length] = chunk[:, :length]
         prior[:, length:] = chunk[:, length - 1 : length]
         scaled = [prior, 0.6 * prior, 0.3 * prior]
-        if self.goal.target == "object":
-            self.search.start_from(prior[0])
-            return torch.cat([rest, *scaled])[: config.prior_samples + 1]
         here = self.model.read(z[0]).joints
         wanted = measured + self.goal.readout.joints - here  # the decoder's bias cancels near the goal
         per_step = (wanted - start) / self.actions.scale

@@ -44,7 +44,7 @@ class GoalEnergy:
     the readout keeps ranking far away, the latent term decides near it.
 
     When the goal's target is the object, the arm need not look as in the picture, so the
-    energy is E(z, s) = w_object d_object + w_time t: d_object in decimetres in the table
+    energy is E(z, q) = w_object d_object + w_time t: d_object in decimetres in the table
     plane, t the periods that a demonstrator would still need (``skill.ObjectSkill``), which
     falls while the hand is on its way and the object has not moved yet.
 
@@ -57,12 +57,12 @@ class GoalEnergy:
         weight = torch.linspace(0.5, 1.5, config.horizon)
         self.time_weight = weight / weight.sum()
 
-    def frame(self, z: Tensor, state: Tensor, goal: Goal) -> Tensor:
-        """(...,) energy of latents (..., D) with proprioception (..., 2A)."""
+    def frame(self, z: Tensor, reference: Tensor, goal: Goal) -> Tensor:
+        """(...,) energy of latents (..., D) with references (..., A), scaled."""
         config = self.config
         raw = self.model.readout_head(z)
         if goal.target == "object":
-            return self.object_energy(raw, state, goal)
+            return self.object_energy(raw, reference, goal)
         read = self.model.split_readout(raw)
         energy = config.weight_hand * 10 * soft_norm(read.hand - goal.readout.hand)
         energy = energy + config.weight_joints * (read.joints - goal.readout.joints).abs().mean(-1)
@@ -70,17 +70,20 @@ class GoalEnergy:
             energy = energy + config.weight_latent * (z - goal.latent).square().mean(-1)
         return energy
 
-    def object_energy(self, raw: Tensor, state: Tensor, goal: Goal) -> Tensor:
+    def object_energy(self, raw: Tensor, reference: Tensor, goal: Goal) -> Tensor:
         """(...,) energy of readouts (..., R) in network units against a goal whose target is the object."""
-        config = self.config
-        here = self.model.split_readout(raw).objects[..., 0, :2]
-        distance = soft_norm(here - goal.readout.objects[0, :2])
-        _, periods = self.model.object_skill(raw, state, self.model.object_goal(goal.readout))
-        return 10 * config.weight_object * distance + config.weight_time * periods
+        config, model = self.config, self.model
+        here, there = model.split_readout(raw).objects[..., 0, :2], goal.readout.objects[0, :2]
+        periods = model.object_skill.periods(model.table_place(here), reference, model.table_place(there))
+        return 10 * config.weight_object * soft_norm(here - there) + config.weight_time * periods
 
-    def __call__(self, latents: Tensor, states: Tensor, actions: Tensor, goal: Goal) -> Tensor:
-        """(S,) energy of rollouts: latents (S, H, D), states (S, H, 2A), actions (S, H, A) as shares of the box."""
-        frames = self.frame(latents, states, goal) @ self.time_weight
+    def __call__(self, latents: Tensor, references: Tensor, actions: Tensor, goal: Goal) -> Tensor:
+        """(S,) energy of rollouts.
+
+        Args:
+            latents: (S, H, D). references: (S, H, A), scaled. actions: (S, H, A) as shares of the box.
+        """
+        frames = self.frame(latents, references, goal) @ self.time_weight
         change = actions[:, 1:] - actions[:, :-1]
         effort = actions.square().mean((1, 2)) + change.square().mean((1, 2))
         return frames + self.config.weight_action * effort

@@ -10,7 +10,8 @@ on one core. Two things differ from the first stage:
   the truth: a bias of the encoder then shows on both sides of the goal energy and cancels.
 
 With demonstrations (`./wm collect --demonstrations`) the predictor sees half of its windows
-from them, and the ``ObjectSkill`` is fitted at the end (``imitate.py``).
+from them, and the ``ObjectSkill`` is fitted at the end (``imitate.py``). With ``--steps 0`` the
+skill alone is fitted.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from wm_planner.calibrate import calibrate
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.fit import fit
-from wm_planner.imitate import ImitateConfig, imitate
+from wm_planner.imitate import ImitateConfig, Lessons, imitate
 from wm_planner.latents import Latents, chosen, encode_episodes, windows
 from wm_planner.weights import load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel
@@ -112,6 +113,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, help="what `./wm train` wrote")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="the dataset folders of its training")
     parser.add_argument("--demonstrations", type=Path, nargs="+", help="folders of `./wm collect --demonstrations`")
+    parser.add_argument("--lessons", type=Path, nargs="+", default=[],
+                        help="further ones, also blind, for the object skill alone")  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the refined checkpoint")
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--episodes", type=int, default=defaults.episodes, help="episodes to encode at most")
@@ -125,15 +128,20 @@ def main(argv: list[str]) -> int:
         data = Dataset(args.data)
         rng = np.random.default_rng(config.seed)
         play = encode_episodes(model, data, chosen(data, config.episodes, rng))
-        shown = None
+        shown, lessons = None, None
+        imitation = ImitateConfig(seed=config.seed)
+        if args.demonstrations or args.lessons:
+            lessons = Lessons.read(model, [*(args.demonstrations or []), *args.lessons], imitation.done_m)
         if args.demonstrations:
             demonstrations = Dataset(args.demonstrations)
             shown = encode_episodes(model, demonstrations, chosen(demonstrations, len(demonstrations), rng))
         refined = refine(model, play, shown, config)
-        if shown is not None:
-            refined = imitate(refined, shown, ImitateConfig(seed=config.seed))
+        if lessons is not None:
+            refined = imitate(refined, lessons, imitation)
         calibrate(refined, data)
         card = {**card, "refine": dataclasses.asdict(config), "refined_from": weights_hash(args.checkpoint)}
+        if lessons is not None:
+            card["imitate"] = {**dataclasses.asdict(imitation), "frames": len(lessons.left)}
         save_model(refined, args.out, card)
     except PlannerError as error:
         print(f"wm refine: {error}", file=sys.stderr)

@@ -13,47 +13,59 @@ PERIODS_SCALE = 20.0  # periods per unit of the time head
 class ObjectSkill(nn.Module):
     """Goal-conditioned policy and temporal distance for bringing the first object to a place.
 
-    Both see what the latent says of the scene (the readout in network units), proprioception
-    and the goal's place; no pixels. The policy also sees the servos' lag, which tells which of
-    several ways the arm has begun. The time must not: in a demonstration an arm at rest is one
-    that has finished (de Haan et al. 2019, "Causal confusion in imitation learning"), and the
-    search would learn to stop. Imitating the demonstrations gives proposals for the search;
-    the remaining time, learned on real and on imagined frames, tells the search whether a
-    plan that has not moved the object yet is on the right way (Eysenbach et al. 2019, "Search
-    on the replay buffer", learn such distances; RC-aux, arXiv 2605.07278, plans with one).
+    Both see where the object is, the references last sent and the goal's place: no pixels, and
+    of the latent nothing else, since the rest tells demonstrations apart, which could then be
+    learned by heart. Nor do they see how the arm moves: in a demonstration an arm at rest is one
+    that has finished, and who learned that stops for good once it has stopped (de Haan et al.
+    2019, "Causal confusion in imitation learning"). Where the hand is they learn from the joints,
+    which the robot knows better than its eye does. Imitation gives proposals for the search; the
+    remaining time tells it whether a plan that has not moved the object yet is on the right way
+    (Eysenbach et al. 2019, "Search on the replay buffer", learn such distances; RC-aux, arXiv
+    2605.07278, plans with one).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.chunk = (config.prior_horizon, config.action_dim)
-        self.object = config.action_dim + 3  # where the first object begins in a readout
-        scene, width = config.readout_dim + 9, config.readout_width
+        joints, width = config.action_dim, config.readout_width
+        scene, deep = joints + 16, 3 * width // 2
+        self.body = nn.Sequential(
+            nn.Linear(joints, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 3)
+        )
         self.policy = nn.Sequential(
-            nn.Linear(scene + config.state_dim, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width), nn.GELU(),
-            nn.Linear(2 * width, config.prior_horizon * config.action_dim),
+            nn.Linear(scene, deep), nn.GELU(), nn.Linear(deep, deep), nn.GELU(), nn.Linear(deep, deep), nn.GELU(),
+            nn.Linear(deep, joints),
         )  # fmt: skip
         self.time = nn.Sequential(
-            nn.Linear(scene + config.action_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1)
+            nn.Linear(scene, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1)
         )
 
-    def forward(self, readout: Tensor, state: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """Propose and judge.
-
-        Args:
-            readout: (..., R) of a frame, network units (decimetres for places).
-            state: (..., 2A) proprioception.
-            goal: (..., 2) where the object shall be in the table plane, network units.
-
-        Returns:
-            actions (..., prior_horizon, A) in [-1, 1] and periods still needed (...).
-        """
-        here = readout[..., self.object : self.object + 2]
-        beside = here - readout[..., self.object - 3 : self.object - 1]  # from the hand to the object
+    def scene(self, here: Tensor, reference: Tensor, goal: Tensor) -> Tensor:
+        """(..., A + 16): references, hand, object and goal, and what lies between them."""
+        hand = self.body(reference).detach()
+        goal = goal.expand_as(here)
         error = goal - here
         distance = (error.square().sum(-1, keepdim=True) + 1e-4).sqrt()
-        relative = torch.cat([goal, 3 * error, 3 * beside, error / (distance + 0.1), distance], dim=-1)
-        scene = torch.cat([readout, relative], dim=-1)
-        actions = torch.unflatten(self.policy(torch.cat([state, scene], dim=-1)).tanh(), -1, self.chunk)
-        joints = state[..., : self.chunk[1]]
-        periods: Tensor = PERIODS_SCALE * self.time(torch.cat([joints, scene], dim=-1)).squeeze(-1)
-        return actions, periods
+        along = error / (distance + 0.1)
+        beside = here - hand[..., :2]
+        turned = torch.stack([-along[..., 1], along[..., 0]], dim=-1)
+        ways = [3 * (beside * axis).sum(-1, keepdim=True) for axis in (along, turned)]
+        return torch.cat([reference, hand, here, goal, 3 * error, 3 * beside, along, distance, *ways], dim=-1)
+
+    def action(self, here: Tensor, reference: Tensor, goal: Tensor) -> Tensor:
+        """What to do next.
+
+        Args:
+            here: (..., 2) place of the object in the table plane, network units.
+            reference: (..., A) last sent, as ``WorldModel.scaled_joints`` gives them.
+            goal: (..., 2) or (2,) where the object shall be.
+
+        Returns:
+            (..., A) in [-1, 1].
+        """
+        action: Tensor = self.policy(self.scene(here, reference, goal)).tanh()
+        return action
+
+    def periods(self, here: Tensor, reference: Tensor, goal: Tensor) -> Tensor:
+        """(...,) control periods until the object is there; arguments as of ``action``."""
+        time: Tensor = self.time(self.scene(here, reference, goal)).squeeze(-1)
+        return PERIODS_SCALE * time

@@ -85,9 +85,13 @@ class WorldModel(nn.Module):
 
     def proprioception(self, position: Tensor, reference: Tensor) -> Tensor:
         """State (..., 2A) from measured position and commanded reference, both (..., A) rad."""
-        scaled = (position - self.joint_centre) / self.joint_half_range
+        scaled = self.scaled_joints(position)
         lag = (reference - position) / self.action_scale
         return torch.cat([scaled, lag.clamp(-4, 4)], dim=-1)
+
+    def scaled_joints(self, joints: Tensor) -> Tensor:
+        """(..., A) rad as shares of half the joints' range, 0 in its middle."""
+        return (joints - self.joint_centre) / self.joint_half_range
 
     def rollout(self, z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine H steps from C context frames.
@@ -159,19 +163,19 @@ class WorldModel(nn.Module):
         raw: Tensor = self.prior_head(torch.cat([z, state, z_goal], dim=-1)).tanh()
         return torch.unflatten(raw, -1, (self.config.prior_horizon, self.config.action_dim))
 
-    def object_skill(self, raw: Tensor, state: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """Proposed actions and remaining periods for bringing the first object to ``goal``; see ``ObjectSkill``."""
+    @property
+    def object_skill(self) -> ObjectSkill:
+        """What the model knows of moving objects; a PlannerError when it has not learned it."""
         if not self.config.object_skill:
             raise PlannerError(
                 "this checkpoint has not learned to move objects; refine it with "
                 "`./wm refine --demonstrations FOLDER`, or choose the goal target hand"
             )
-        actions, periods = self.skill(raw, state, goal.expand(*raw.shape[:-1], 2))
-        return actions, periods
+        return self.skill
 
-    def object_goal(self, goal: Readout) -> Tensor:
-        """(2,) place of the first object in the table plane, network units."""
-        return (goal.objects[..., 0, :2] - self.hand_centre[:2]) * 10.0
+    def table_place(self, position: Tensor) -> Tensor:
+        """(..., 2) place in the table plane, network units, of positions (..., 2 or 3) in m."""
+        return (position[..., :2] - self.hand_centre[:2]) * 10.0
 
 
 def grown(model: WorldModel, **shape: Any) -> WorldModel:

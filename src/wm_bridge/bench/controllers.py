@@ -15,7 +15,7 @@ import torch
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.sim.episodes import apply_action
 from wm_bridge.sim.play import ARM
-from wm_bridge.sim.pusher import PushTo
+from wm_bridge.sim.pusher import Pusher
 from wm_bridge.sim.world import SimWorld
 from wm_planner.cem import ICem
 from wm_planner.config import PlannerConfig
@@ -128,16 +128,20 @@ class Demonstrator(Baseline):
 
     def __init__(self, planner: Planner, seed: int, world: SimWorld, target: FloatArray) -> None:
         super().__init__(planner, seed)
-        self.player = PushTo(world, self.rng, self.scale)
-        self.player.start()
-        self.player.speed, self.player.noise = 1.0, 0.0
-        self.player.pursue(target[:2])
+        self.pusher = Pusher(world, target[:2])
 
     def plan(
         self, image: ImageArray, position: FloatArray, reference: FloatArray, deadline_s: float | None = None
     ) -> SimplePlan:
         """The next step, twice, since a plan is one latency old when it is used."""
-        return SimplePlan(self.path(reference, np.tile(self.player.action(np.asarray(reference)), (2, 1))))
+        world = self.pusher.world
+        q = world.spec.home.copy()
+        q[self.pusher.index] = reference
+        step = self.pusher.step(q, world.object_pose("block")[:2])
+        if step is None:
+            step = np.zeros(len(self.scale))
+        step = step / max(1.0, float(np.max(np.abs(step) / self.scale)))
+        return SimplePlan(self.path(np.asarray(reference), np.tile(step, (2, 1))))
 
 
 class Oracle(Baseline):

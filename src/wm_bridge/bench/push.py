@@ -20,7 +20,7 @@ from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.sim.closed_loop import LoopSettings, run_episode
 from wm_bridge.sim.play import ARM, AROUND, scatter_block
-from wm_bridge.sim.pusher import draw_goal
+from wm_bridge.sim.demonstrator import draw_goal
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 from wm_planner.weights import weights_hash

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
+from wm_bridge.sim.demonstrator import PushTo
 from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, SmoothRandom
-from wm_bridge.sim.pusher import PushTo
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
@@ -23,6 +23,7 @@ class CollectConfig:
 
     Attributes:
         length: control periods of an episode (frames: one more).
+        blind: record no pictures.
         period_s: control period.
         image_size: side of the stored pictures; they are drawn at twice that and averaged.
         nominal_share: episodes without any domain randomisation.
@@ -33,6 +34,7 @@ class CollectConfig:
     """
 
     length: int = 40
+    blind: bool = False
     period_s: float = 0.1
     image_size: int = 96
     nominal_share: float = 0.15
@@ -79,16 +81,22 @@ def record_episode(
     frames: dict[str, list] = {name: [] for name in ("images", "position", "reference", "hand", "objects")}
     size = config.image_size
     for step in range(config.length + 1):
-        frames["images"].append(square_resize(world.render("front", 2 * size, 2 * size), size))
+        if not config.blind:
+            frames["images"].append(square_resize(world.render("front", 2 * size, 2 * size), size))
         frames["position"].append(world.q[index] + rng.normal(0, config.position_noise, len(index)))
         frames["reference"].append(world.reference[index])
         frames["hand"].append(world.hand_position(ARM))
         frames["objects"].append(block_position(world)[None])
         if step < config.length:
             apply_action(world, player.action(world.reference[index]), player.scale, config.period_s)
+            if player.advice is not None:
+                frames.setdefault("advice", []).append(player.advice)
+    if player.advice is not None:
+        frames["goal"] = list(np.asarray(player.goal))
     return {
         name: np.stack(values).astype(np.uint8 if name == "images" else np.float32)
         for name, values in frames.items()
+        if values
     }
 
 
@@ -104,7 +112,12 @@ def choose_player(
     world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, config: CollectConfig
 ) -> Player:
     """Draw the kind of play of one episode."""
-    kinds = [(GoalDirected, config.goal_directed), (SmoothRandom, config.smooth_random), (Push, config.push), (PushTo, config.demonstrate)]
+    kinds = [
+        (GoalDirected, config.goal_directed),
+        (SmoothRandom, config.smooth_random),
+        (Push, config.push),
+        (PushTo, config.demonstrate),
+    ]
     weights = np.array([weight for _, weight in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
     return kind(world, rng, action_scale)

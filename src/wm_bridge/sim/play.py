@@ -52,7 +52,16 @@ def place_beside_hand(world: SimWorld, rng: np.random.Generator) -> None:
 
 
 class Player(ABC):
-    """Moves one arm for one episode."""
+    """Moves one arm for one episode.
+
+    Attributes:
+        goal: (2,) place in the table plane that the block is brought to, m; None without one.
+        advice: (A,) rad, what would have been best at the last action, of a player with a goal;
+            NaN when it does not know.
+    """
+
+    goal: FloatArray | None = None
+    advice: FloatArray | None = None
 
     def __init__(self, world: SimWorld, rng: np.random.Generator, action_scale: FloatArray) -> None:
         self.world, self.rng, self.scale = world, rng, action_scale
@@ -85,27 +94,26 @@ class GoalDirected(Player):
         self.speed, self.noise, self.pause = 1.0, 0.0, 0
         self.colour = np.zeros(len(self.index))
         pose = sample_reachable(self.world, self.rng)
-        self.goal = pose[self.index]
-        self.renew(self.goal)
+        self.renew(pose[self.index])
         return pose
 
     def renew(self, near: FloatArray) -> None:
         """Choose the next goal: mostly anywhere, sometimes a small correction."""
         rng = self.rng
-        self.goal = sample_reachable(self.world, rng)[self.index]
+        self.pose = sample_reachable(self.world, rng)[self.index]
         if rng.uniform() < 0.3:
-            self.goal = near + (self.goal - near) * rng.uniform(0.05, 0.4)
+            self.pose = near + (self.pose - near) * rng.uniform(0.05, 0.4)
         self.speed = rng.uniform(0.3, 1.0)
         self.noise = rng.choice([0.0, 0.0, 0.1, 0.3])
         self.pause = int(rng.integers(0, 7))
 
     def action(self, reference: FloatArray) -> FloatArray:
-        if np.max(np.abs(self.goal - reference)) < 0.02:
+        if np.max(np.abs(self.pose - reference)) < 0.02:
             self.pause -= 1
             if self.pause < 0:
                 self.renew(reference)
         self.colour = 0.7 * self.colour + 0.3 * self.rng.normal(size=len(self.index))
-        return self.toward(self.goal, reference, self.speed) + 2 * self.noise * self.scale * self.colour
+        return self.toward(self.pose, reference, self.speed) + 2 * self.noise * self.scale * self.colour
 
 
 class SmoothRandom(Player):

@@ -1,4 +1,4 @@
-"""A demonstrator that pushes the block to a place: the contact-rich, goal-directed play."""
+"""How to push the block to a place, for who knows where it is."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.sim.play import ARM, AROUND, Player, scatter_block
+from wm_bridge.sim.play import ARM
 from wm_bridge.sim.reach import Reach, Surface, hand_poses
-from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
 FINGERS = np.array([-0.024, 0.01, -0.09])  # in the palm's frame, m
-
-
-def draw_goal(block: FloatArray, rng: np.random.Generator, nearest: float, furthest: float) -> FloatArray:
-    """(2,) place on the table that far from the ``block`` (2+), in the area where it can be pushed."""
-    while True:
-        angle, length = rng.uniform(-np.pi, np.pi), rng.uniform(nearest, furthest)
-        x, y = block[0] + length * np.cos(angle), block[1] + length * np.sin(angle)
-        if AROUND[0][0] <= x <= AROUND[0][1] and AROUND[1][0] <= y <= AROUND[1][1]:
-            return np.array([x, y])
 
 
 @dataclass(frozen=True)
@@ -34,49 +24,28 @@ class Stroke:
     start: FloatArray
 
 
-class PushTo(Player):
-    """Brings a part of the hand behind the block, lowers it, and pushes the block to a goal.
+class Pusher:
+    """Brings a part of the hand behind the block, lowers it, and pushes the block to ``goal`` (2,).
 
-    What it does next depends on the arm, the true block and the goal alone, not on what it did
+    The next step depends on the arm, the block and the goal alone, not on what was done
     before, and the way to push is the same whatever pose the arm comes from: so it can be
     imitated by who sees no more than that. A block that slips off the line is approached anew.
     """
 
     LIFT, GAP, ARRIVED = 0.09, 0.05, 0.010  # raised hand over a start; start behind the block; near enough, m
 
-    def start(self) -> FloatArray:
-        rng = self.rng
-        self.reach, self.surface = Reach(self.world), Surface(self.world)
-        self.poses = hand_poses(self.world.spec.name, self.world.scene)
+    def __init__(self, world: SimWorld, goal: FloatArray) -> None:
+        self.world, self.goal, self.index = world, goal, world.spec.indices(ARM)
+        self.reach, self.surface = Reach(world), Surface(world)
+        self.poses = hand_poses(world.spec.name, world.scene)
         self.usual = np.median(self.poses.q[:, self.index], axis=0)
-        self.speed = rng.uniform(0.7, 1.0)
-        self.noise = rng.choice([0.0, 0.05, 0.15, 0.3])
-        self.colour = np.zeros(len(self.index))
-        self.goal: FloatArray | None = None
-        return sample_reachable(self.world, rng)
+        self.chosen_for = np.full(4, np.inf)
 
-    def place_objects(self, share: float) -> None:
-        scatter_block(self.world, self.rng, AROUND)
+    def step(self, q: FloatArray, block: FloatArray) -> FloatArray | None:
+        """Unlimited (A,) change of the references from pose ``q`` (J,), with the block at ``block`` (2,).
 
-    def pursue(self, goal: FloatArray) -> None:
-        """Push the block to ``goal`` (2,)."""
-        self.goal, self.chosen_for = goal, np.full(4, np.inf)
-
-    def action(self, reference: FloatArray) -> FloatArray:
-        rng, world = self.rng, self.world
-        block = world.object_pose("block")[:2]
-        if self.goal is None:
-            self.pursue(draw_goal(np.clip(block, *np.transpose(AROUND)), rng, 0.03, 0.13))
-        self.colour = 0.7 * self.colour + 0.3 * rng.normal(size=len(self.index))
-        q = world.spec.home.copy()
-        q[self.index] = reference
-        step = self.step(q, block)
-        largest = float(np.max(np.abs(step) / (self.speed * self.scale)))
-        return step / max(1.0, largest) + self.noise * self.scale * self.colour
-
-    def step(self, q: FloatArray, block: FloatArray) -> FloatArray:
-        """Unlimited (A,) change of the references from pose ``q`` (J,)."""
-        assert self.goal is not None
+        None when no hand pose can push the block to the goal.
+        """
         arm = q[self.index]
         error = self.goal - block
         distance = float(np.linalg.norm(error))
@@ -89,7 +58,7 @@ class PushTo(Player):
             self.stroke, self.chosen_for = self.choose(block, along, distance), key
         stroke = self.stroke
         if stroke is None:
-            return np.zeros_like(arm)
+            return None
         tip = self.reach.position(q, stroke.point)
         offset, across = block - tip[:2], np.array([-along[1], along[0]])
         slip, ahead, above_m = float(across @ offset), float(along @ offset), float(tip[2] - stroke.height)

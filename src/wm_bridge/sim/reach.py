@@ -18,8 +18,8 @@ from wm_bridge.sim.world import SimWorld, contact_of
 mujoco = load_mujoco()
 
 HAND = "right_palm"
-POSES = 3000  # hand poses at the table to choose from
-TOP, CLEARANCE = 0.04, 0.006  # parts lower than TOP over the table push the block; gap below the hand, m
+POSES = 100  # hand poses at the table to choose from: many more change too often to be imitated
+TOP, CLEARANCE = 0.04, 0.020  # parts lower than TOP over the table push the block; gap below the hand, m
 
 
 class Reach:
@@ -99,14 +99,14 @@ class HandPoses:
             if lowered is None:
                 continue
             hand, rest, palm = surface.points(lowered)
-            if min(hand[:, 2].min(), rest[:, 2].min()) > table + 0.003 and surface.free(lowered):
+            if min(hand[:, 2].min(), rest[:, 2].min()) > table + CLEARANCE - 0.003 and surface.free(lowered):
                 chosen.append((lowered, *(np.where(p[:, 2:] < table + TOP, p, np.nan) for p in (hand, rest)), palm))
         return cls(*(np.array(values) for values in zip(*chosen, strict=True)))
 
 
 @functools.cache
 def hand_poses(robot: str, scene: SceneConfig) -> HandPoses:
-    """The poses of a robot in a scene: always the same ones, drawn once per process (10 s)."""
+    """The poses of a robot in a scene: always the same ones, drawn once per process."""
     world = SimWorld(robots.load(robot), scene)
     return HandPoses.draw(world, np.random.default_rng(7), POSES)
 
