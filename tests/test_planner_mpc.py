@@ -138,13 +138,13 @@ def test_the_skill_proposes_and_its_time_ranks_the_plans(tmp_path: Path) -> None
     state = torch.zeros(1, 2 * J)
     model, start = planner.model, torch.linspace(-0.2, 0.2, J)
     given = planner._proposals(z, state, start, torch.zeros(J))
-    assert not given[0].any()  # rest
-    latents, _ = model.rollout(z[None], state[None], given[1:2])
-    seen = torch.cat([z[None], latents], dim=1)[0, :-1]
-    taken = torch.cat([torch.zeros(1, J), given[1, :-1].cumsum(0)])  # before each action
+    assert torch.equal(given[0, 0], given[0, 1]) and not torch.equal(given[0, 1], given[0, 2])  # held
+    latents, _ = model.rollout(z[None], state[None], given[:1])
+    seen = torch.cat([z[None], latents], dim=1)[0, :-1:2]
+    taken = torch.cat([torch.zeros(1, J), given[0, :-1].cumsum(0)])[::2]  # before each held action
     references = model.scaled_joints(start + taken * model.action_scale)
     places = [model.table_place(readout.objects[..., 0, :]) for readout in (model.read(seen), goal.readout)]
-    assert torch.allclose(given[1], model.object_skill.action(places[0], references, places[1]), atol=1e-5)
+    assert torch.allclose(given[0, ::2], model.object_skill.action(places[0], references, places[1]), atol=1e-5)
     impatient = PlannerConfig(horizon=4, weight_object=0.0, weight_time=1.0)
     energy = GoalEnergy(model, impatient).frame(z, references[:1], goal)
     assert torch.allclose(energy, model.object_skill.periods(places[0][:1], references[:1], places[1]))

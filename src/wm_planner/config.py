@@ -160,6 +160,7 @@ class PlannerConfig:
         smallest_noise: lower end of that shrinking.
         object_noise: factor on the deviation when the goal is about an object: the search then
             stays near what the skill proposes.
+        skill_hold: periods for which an action of the object skill is held: until the next plan comes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
         threads: torch CPU threads; 0 leaves torch's default.
@@ -176,7 +177,8 @@ class PlannerConfig:
     min_std: float = 0.02
     distance_scale_m: float = 0.12
     smallest_noise: float = 0.08
-    object_noise: float = 0.1
+    object_noise: float = 0.01
+    skill_hold: int = 2
     prior_samples: int = 6
     weight_latent: float = 0.1
     weight_hand: float = 1.0
@@ -189,8 +191,8 @@ class PlannerConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.elites <= self.samples:
             raise PlannerError(f"elites must be between 1 and samples ({self.samples}), got {self.elites}")
-        if self.horizon < 1 or self.iterations < 1:
-            raise PlannerError("horizon and iterations must be at least 1")
+        if min(self.horizon, self.iterations, self.skill_hold) < 1:
+            raise PlannerError("horizon, iterations and skill_hold must be at least 1")
         if self.keep_elites + self.prior_samples >= self.samples:
             raise PlannerError("keep_elites + prior_samples must leave room for random samples")
 

@@ -72,13 +72,14 @@ class Imagination:
         asked = self.embed_action(actions.transpose(0, 1).flatten(0, 1)).view(horizon, count, -1)
         return self.unroll(z, state, count, horizon, lambda step, z: asked[step])
 
-    def follow(self, z: Tensor, state: Tensor, policy: Policy, noise: Tensor) -> Tensor:
+    def follow(self, z: Tensor, state: Tensor, policy: Policy, noise: Tensor, hold: int = 1) -> Tensor:
         """Let a policy act in imagination.
 
         Args:
             z: (1, D) present latent; state: (1, 2A).
             policy: latents (S, D) and the actions so far (S, h, A) to the next (S, A), shares of the box.
             noise: (S, H, A), added to its actions.
+            hold: periods for which each of them is held.
 
         Returns:
             actions (S, H, A) in [-1, 1].
@@ -87,7 +88,9 @@ class Imagination:
 
         def asked(step: int, z: Tensor) -> Tensor:
             here = z.expand(len(noise), -1)
-            taken[:, step] = (policy(here, taken[:, :step]) + noise[:, step]).clamp(-1, 1)
+            if step % hold == 0:
+                taken[:, step : step + hold] = policy(here, taken[:, :step])[:, None]
+            taken[:, step] = (taken[:, step] + noise[:, step]).clamp(-1, 1)
             return self.embed_action(taken[:, step])
 
         self.unroll(z, state, noise.shape[0], noise.shape[1], asked)

@@ -239,13 +239,13 @@ class Planner:
             reference = model.scaled_joints(start + taken.sum(1) * self.actions.scale)
             return model.object_skill.action(model.table_place(model.read(z).objects[..., 0, :]), reference, there)
 
-        return self.imagine.follow(z, state, policy, noise)
+        return self.imagine.follow(z, state, policy, noise, self.config.skill_hold)
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
     def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor) -> Tensor:
-        """(P, H, A) candidates: rest and, for the hand, prior and decoded joint difference, for an object its skill."""
+        """(P, H, A) candidates: rest, prior and decoded joint difference for the hand, its skill for an object."""
         assert self.goal is not None
         config, horizon = self.config, self.config.horizon
         rest = torch.zeros(1, horizon, len(self.joint_names))
@@ -254,7 +254,7 @@ class Planner:
         if self.goal.target == "object":
             imagined = self._imagined(z, state, start, self.goal, config.prior_samples)
             self.search.start_from(imagined[0])
-            return torch.cat([rest, imagined])
+            return imagined
         chunk = self.model.propose(z, state, self.goal.latent[None])
         prior = torch.zeros_like(rest)
         length = min(horizon, chunk.shape[1])
