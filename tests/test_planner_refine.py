@@ -1,19 +1,22 @@
 """The second training stage and the snapshots that help the encoder."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pytest
 import torch
+from wm_planner import refine as stage
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
 from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left
 from wm_planner.latents import Latents, encode_episodes, windows
 from wm_planner.refine import RefineConfig, dynamics_loss, refine
 from wm_planner.skill import ObjectSkill
-from wm_planner.testing import small_config, synthetic_dataset
+from wm_planner.testing import random_checkpoint, small_config, synthetic_dataset
 from wm_planner.train import TrainConfig, Trainer
+from wm_planner.weights import load_model
 from wm_planner.world_model import WorldModel
 
 
@@ -134,6 +137,30 @@ def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model, tmp_pa
 def test_episodes_without_advice_teach_no_skill(model, tmp_path):
     with pytest.raises(PlannerError, match="collect --demonstrations"):
         Lessons.read(model, [synthetic_dataset(tmp_path, episodes=20)], 0.015)
+
+
+def test_frames_without_advice_are_left_out(model, tmp_path):
+    folder = lessons(tmp_path, np.random.default_rng(1))
+    file = folder / "shard_0000" / "advice.npy"
+    advice = np.load(file)
+    advice[0, 3:7] = np.nan
+    np.save(file, advice)
+    shown = Lessons.read(model, [folder], 0.015)
+    assert len(shown.left) == 57 * 20 - 4 and torch.isfinite(shown.advice).all()
+
+
+def test_refine_without_steps_fits_the_skill_alone(tmp_path, monkeypatch):
+    source = random_checkpoint(tmp_path / "in.safetensors", ("first", "second"))
+    play = synthetic_dataset(tmp_path / "play", episodes=40)
+    taught = lessons(tmp_path / "taught", np.random.default_rng(1))
+    monkeypatch.setattr(stage, "ImitateConfig", functools.partial(ImitateConfig, steps=3))
+    out = tmp_path / "out.safetensors"
+    words = ["--checkpoint", str(source), "--data", str(play), "--lessons", str(taught), "--out", str(out)]
+    assert stage.main([*words, "--steps", "0"]) == 0
+    before, after = load_model(source)[0], load_model(out)[0]
+    assert after.config.object_skill and not before.config.object_skill
+    for name, weight in before.predictor.state_dict().items():
+        torch.testing.assert_close(after.predictor.state_dict()[name], weight)
 
 
 def test_a_blind_dataset_has_no_pictures_to_train_on(tmp_path):

@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--demonstrations", action="store_true",
                         help="only episodes in which a demonstrator pushes the block to a place")  # fmt: skip
     parser.add_argument("--blind", action="store_true",
-                        help="demonstrations without pictures, for the object skill alone: ten times as fast")  # fmt: skip
+                        help="demonstrations without pictures, for the object skill alone: several times as fast")  # fmt: skip
     parser.add_argument("--nominal", type=float, default=CollectConfig.nominal_share,
                         help="share of episodes without domain randomisation (default %(default)s)")  # fmt: skip
     parser.add_argument("--snapshots", action="store_true",
