@@ -101,7 +101,9 @@ def inputs(probe: Probe) -> Iterator[Inputs]:
     found = Inputs(probe)
     probe.enable()
     try:
-        wait_until(lambda: not reasons(probe) & (Reason.HUMAN_NEAR | Reason.LOW_TRUST | Reason.DEADMAN), 15.0, "all well")
+        # not the verdict from before: while the node is not enabled it names no other reason
+        bad = Reason.NOT_ENABLED | Reason.HUMAN_NEAR | Reason.LOW_TRUST | Reason.DEADMAN
+        wait_until(lambda: not reasons(probe) & bad, 30.0, "all well")
         yield found
     finally:
         found.close()
