@@ -15,8 +15,8 @@ from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.obstacles import Obstacle
 
-TICK_NS = 10_000_000
-_CLEARANCE_M = 0.15  # of a thing that appears: the stop from full speed fits in there
+_PLAN_NS = 100_000_000  # from one plan to the next
+_CLEARANCE_M = 0.05  # of the stop from a thing that appears: it can still be kept away from
 
 
 class CoalDistances:
@@ -98,8 +98,8 @@ class SafetyLoop:
 
     Args:
         spec: robot. config: of the filter. rng: of everything random.
-        arms: groups that the plans move. timed: measure the ticks; equal inputs no longer
-            give equal bits then, because a slow tick brakes.
+        arms: groups that the plans move, the robot's first arm when None.
+        timed: measure the ticks; equal inputs no longer give equal bits then, because a slow tick brakes.
     """
 
     def __init__(
@@ -107,14 +107,17 @@ class SafetyLoop:
         spec: RobotSpec,
         config: SafetyConfig,
         rng: np.random.Generator,
-        arms: tuple[str, ...] = ("right_arm",),
+        arms: tuple[str, ...] | None = None,
         timed: bool = False,
     ) -> None:
         self.spec, self.rng = spec, rng
         self.filter = SafetyFilter(spec, config, clock=time.perf_counter_ns if timed else lambda: 0)
         self.witness = CoalDistances(spec, config)
-        self.names = tuple(name for arm in arms for name in spec.groups[arm])
+        self.arms = arms or tuple(spec.tools)[:1]
+        self.names = tuple(name for arm in self.arms for name in spec.groups[arm])
         self.place = np.array([spec.joint_names.index(name) for name in self.names])
+        self._tick_ns = round(config.period_ms * 1e6)
+        self._plan_ticks = max(_PLAN_NS // self._tick_ns, 1)
         self.now = 10**12
         self.q = spec.home.copy()
         self.frame = 0
@@ -133,9 +136,9 @@ class SafetyLoop:
             check_every: ticks between two looks of the witness (0: never).
         """
         for k in range(ticks):
-            self.now += TICK_NS
+            self.now += self._tick_ns
             self._observe()
-            if k % 10 == 0:
+            if k % self._plan_ticks == 0:
                 self.submit(self.wanted())
             if hostile:
                 self._disturb()
@@ -148,7 +151,7 @@ class SafetyLoop:
     def run_quietly(self, ticks: int) -> None:
         """Go on with the plan that was sent."""
         for _ in range(ticks):
-            self.now += TICK_NS
+            self.now += self._tick_ns
             self._observe()
             self._tick()
 
@@ -222,15 +225,15 @@ class SafetyLoop:
         rng, present = self.rng, self.filter.obstacles
         shape = str(rng.choice(["box", "sphere", "capsule"]))
         size = {"box": (0.05, 0.06, 0.2), "sphere": (0.04,), "capsule": (0.03, 0.2)}[shape]
-        turn = rng.normal(size=4)
+        turn, room = rng.normal(size=4), self.spec.workspaces[self.arms[-1]]
         item = Obstacle(
-            f"thing {len(present)}", shape, size, rng.uniform([0.15, -0.5, 0.65], [0.6, 0.4, 1.0]),
+            f"thing {len(present)}", shape, size, rng.uniform(room.lower, room.upper),
             turn / np.linalg.norm(turn),
         )  # fmt: skip
         if len(present) >= 3:
             return
         self.witness.set_obstacles((*present, item))
-        if self.witness.distance_to_last(self.q) > _CLEARANCE_M:
+        if all(self.witness.distance_to_last(q) > _CLEARANCE_M for q in (self.q, *self.filter.prepared_brake)):
             self.filter.add_obstacle(item)
         else:
             self.witness.set_obstacles(present)

@@ -30,12 +30,14 @@ from wm_bridge.ros import convert, obstacles, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
+from wm_bridge.ros.safety_log import to_interventions, to_journal
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.answers import Answer
-from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health
+from wm_bridge.safety.journal import JournaledFilter
 
 _CALM_S = 0.5  # between two tries of auto_enable
+_JOURNAL_S = 0.25  # between two looks into the filter's notes
 _PLACED_RAD = 0.05  # measured further from the output than this at reset: begin anew there
 
 
@@ -44,7 +46,8 @@ class SafetyParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    config: str = setting("", "path of a safety YAML; empty = config/safety.yaml")
+    config: str = setting("", "path of a safety YAML; empty = the one that the robot's YAML names")
+    rate_hz: float = setting(0.0, "ticks and outputs per second of node time; 0 = as in the safety YAML", 0.0, 1000.0)
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
     auto_enable: bool = setting(
         False, "simulation only: reset and enable by itself, again and again until the first plan"
@@ -64,8 +67,10 @@ class SafetyNode(Node):
             )
         try:
             self.spec = robot_spec.load(self.params.robot)
-            self.config = SafetyConfig.load(Path(self.params.config) if self.params.config else None)
-            self._filter = SafetyFilter(self.spec, self.config)
+            self.config = SafetyConfig.load(Path(self.params.config) if self.params.config else self.spec.safety_path())
+            if self.params.rate_hz:
+                self.config = self.config.at_rate(self.params.rate_hz)
+            self._filter = JournaledFilter(self.spec, self.config)
         except (OSError, ValueError) as error:
             raise UserError(str(error), "correct config/safety.yaml or config/robots", 2) from error
         self._speed = self.params.realtime_factor if simulated else 1.0
@@ -85,6 +90,8 @@ class SafetyNode(Node):
         self._command = publisher(self, "hw/command")
         self._verdict = publisher(self, "safety/verdict")
         self._state = publisher(self, "safety/state")
+        self._journal = publisher(self, "safety/journal")
+        self._interventions = publisher(self, "safety/interventions")
         subscribe(self, "joint_states", self._on_joints)
         subscribe(self, "driver/heartbeat", self._on_heartbeat)
         subscribe(self, "camera/image_raw", self._on_image)
@@ -109,6 +116,7 @@ class SafetyNode(Node):
         self.create_timer(self._tick_ns * 1e-9, self._tick, clock=STEADY)
         self.create_timer(0.05, self._show, clock=STEADY)
         self.create_timer(0.1, self._count_writers, clock=STEADY)
+        self.create_timer(_JOURNAL_S, self._tell_notes, clock=STEADY)
         self._lacking = realtime.enter()
         realtime.freeze_garbage()
 
@@ -121,7 +129,8 @@ class SafetyNode(Node):
                 break
             time.sleep(self._tick_ns * 1e-9)
         self._show()
-        for last_word in (self._command, self._verdict, self._state):
+        self._tell_notes()
+        for last_word in (self._command, self._verdict, self._state, self._journal):
             last_word.wait_for_all_acked(Duration(seconds=0.5))
 
     # Time ---------------------------------------------------------------------------------
@@ -175,6 +184,15 @@ class SafetyNode(Node):
                 now_ns(self),
             )
         )
+
+    def _tell_notes(self) -> None:
+        """``safety/journal`` and ``safety/interventions``: between two ticks, never within one."""
+        pages = self._filter.take_pages()
+        if pages.count:
+            self._journal.publish(to_journal(pages, self._session, now_ns(self)))
+        found = self._filter.take_interventions()
+        if found:
+            self._interventions.publish(to_interventions(found, self.spec.joint_names))
 
     def _auto_enable(self, now: int, steady: int) -> None:
         """While the other processes start, joint states may lapse: try again, but not hastily."""
@@ -317,7 +335,7 @@ class SafetyNode(Node):
         ):
             # The arm was moved by someone else: as after a restart, begin where it is.
             known = self._filter.obstacles
-            self._filter = SafetyFilter(self.spec, self.config)
+            self._filter.renew()
             for obstacle in known:
                 self._filter.add_obstacle(obstacle)
             self._filter.observe_state(measured, now, steady)

@@ -15,7 +15,7 @@ from wm_bridge import resources
 from wm_bridge.core.types import FloatArray, frozen_array
 
 _TOP_KEYS = (
-    "name urdf base_frame control_rate_hz defaults joints groups tools workspaces".split()
+    "name urdf safety base_frame control_rate_hz defaults joints groups tools workspaces".split()
 )
 _LIMIT_KEYS = ("velocity", "acceleration", "jerk", "effort")
 _JOINT_KEYS = ("limits", "home", *_LIMIT_KEYS)
@@ -60,6 +60,7 @@ class RobotSpec:
         workspaces: where the tool of an arm may be sent, base frame.
         base_frame: root frame of the URDF.
         urdf: path relative to the repository root.
+        safety: path of its safety settings, relative to the repository root.
         control_rate_hz: rate at which the robot takes references.
     """
 
@@ -77,6 +78,7 @@ class RobotSpec:
     workspaces: Mapping[str, Box]
     base_frame: str
     urdf: str
+    safety: str
     control_rate_hz: float
 
     def __post_init__(self) -> None:
@@ -122,6 +124,10 @@ class RobotSpec:
     def urdf_path(self) -> Path:
         """Return where the robot description lies."""
         return resources.path(self.urdf)
+
+    def safety_path(self) -> Path:
+        """Return where the settings of its safety filter lie."""
+        return resources.path(self.safety)
 
 
 def load(name_or_path: str | Path = "nico") -> RobotSpec:
@@ -174,6 +180,7 @@ def from_dict(data: Mapping[str, Any]) -> RobotSpec:
         workspaces={arm: Box(**box) for arm, box in data["workspaces"].items()},
         base_frame=data["base_frame"],
         urdf=data["urdf"],
+        safety=data["safety"],
         control_rate_hz=float(data["control_rate_hz"]),
         velocity=limits["velocity"],
         acceleration=limits["acceleration"],
