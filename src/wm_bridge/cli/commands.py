@@ -26,6 +26,7 @@ COMMANDS = {
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, pipeline, startup"),
+    "replay": Command("wm_bridge.cli.replay", "a recorded bag through the safety filter again; says where an output differs"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
     "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),

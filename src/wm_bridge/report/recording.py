@@ -96,7 +96,7 @@ def read(bag: Path) -> Recording:
     """Read a bag folder (or an mcap file); a damaged one gives what is there, and says so in ``note``."""
     recording = Recording()
     try:
-        with _opened(bag, recording) as reader:
+        with opened(bag) as (reader, recording.note):
             for connection, stamp, data in reader.messages():
                 topic = connection.topic.lstrip("/")
                 recording.counts[topic] = recording.counts.get(topic, 0) + 1
@@ -109,8 +109,8 @@ def read(bag: Path) -> Recording:
 
 
 @contextmanager
-def _opened(bag: Path, recording: Recording) -> Iterator[Any]:
-    """A reader of the bag, or of a mended copy of its mcap file."""
+def opened(bag: Path) -> Iterator[tuple[Any, str]]:
+    """A reader of the bag, or of a mended copy of its mcap file; and what is wrong with it, "" = whole."""
     from rosbags.highlevel import AnyReader, AnyReaderError
 
     try:
@@ -120,14 +120,14 @@ def _opened(bag: Path, recording: Recording) -> Iterator[Any]:
         files = [bag] if bag.is_file() else sorted(bag.glob("*.mcap"))
         if not files:
             raise FileNotFoundError(f"no mcap file in {bag}") from error
-        recording.note = f"the bag was cut off ({error}); shown is what had reached the disk"
+        note = f"the bag was cut off ({error}); shown is what had reached the disk"
         with tempfile.TemporaryDirectory() as folder:
             copy = salvage(files[0], Path(folder) / "salvaged.mcap")
             with AnyReader([copy]) as reader:
-                yield reader
+                yield reader, note
         return
     try:
-        yield reader
+        yield reader, ""
     finally:
         reader.close()
 

@@ -1,4 +1,5 @@
-"""Messages to values and back. Markers are in ``markers.py``; nothing else builds messages.
+"""Messages to values and back. Markers are in ``markers.py``, the notes of the
+safety filter in ``safety_log.py``; nothing else builds messages.
 
 ``hw/command`` is a JointState, which every tool can read; what it has no field for travels in
 ``header.frame_id``, since a joint command has no frame: ``source:writer:reader:counter:epoch``,

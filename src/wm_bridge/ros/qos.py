@@ -56,6 +56,8 @@ TOPICS = (
     Topic("driver/heartbeat", "wm_interfaces/msg/Heartbeat", "driver", recorded=False),
     Topic("safety/verdict", "wm_interfaces/msg/SafetyVerdict", "safety", latched=True),
     Topic("safety/state", "wm_interfaces/msg/SafetyState", "safety", latched=True),
+    Topic("safety/journal", "wm_interfaces/msg/SafetyJournal", "safety", latched=True, depth=240),  # a minute
+    Topic("safety/interventions", "wm_interfaces/msg/SafetyInterventions", "safety", depth=20),
     Topic("driver/health", "wm_interfaces/msg/JointHealth", "driver"),
     Topic("safety/human_distance", "sensor_msgs/msg/Range", "", depth=5),
     Topic("safety/deadman", "std_msgs/msg/Bool", ""),

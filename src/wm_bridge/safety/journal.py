@@ -13,7 +13,6 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +32,8 @@ _Arguments = Callable[[], tuple[Value, ...]]
 TABLE = ("lower", "upper", "velocity", "acceleration", "jerk")
 
 
-class Pages(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Pages:
     """Entries that belong together: number of the first, how many, packed one after the other."""
 
     first: int

@@ -18,7 +18,7 @@ from wm_bridge.safety.answers import Answer
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health
-from wm_bridge.safety.journal import BEGIN, TABLE, TICK, UNWRITABLE, Pages, outcome
+from wm_bridge.safety.journal import BEGIN, TICK, UNWRITABLE, Pages, outcome
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.packing import Value, unpack
 
@@ -214,13 +214,13 @@ class _Again:
     def __init__(self, begin: Entry, folder: Path, config: SafetyConfig | None) -> None:
         try:
             names, table, effort, described, settings, _ = begin.arguments
-            values = (*(table[row] for row in range(len(TABLE))), effort)
-            spec: JointTable = _Joints(names, *values)
+            lower, upper, velocity, acceleration, jerk = table
+            spec: JointTable = _Joints(names, lower, upper, velocity, acceleration, jerk, effort)
             if described is not None:
                 base_frame, text = described
                 urdf = folder / "recorded.urdf"
                 urdf.write_text(text, encoding="utf-8")
-                spec = _Robot(names, *values, base_frame, urdf)
+                spec = _Robot(names, lower, upper, velocity, acceleration, jerk, effort, base_frame, urdf)
             recorded = SafetyConfig.from_mapping(json.loads(settings))
         except (ValueError, TypeError, IndexError) as error:
             raise JournalError(f"entry {begin.number} describes no filter of this version: {error}") from error
