@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plain_motion import approach, brake_path, rest_of
 from test_safety_filter import CONFIG
 
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.core.types import Reason
 from wm_bridge.robots import spec as robots
-from wm_bridge.safety.box import Motion, acceleration_box, approach, excess, project
-from wm_bridge.safety.brake import brake_path, first_acceleration, rest_of, stop_from
+from wm_bridge.safety.box import Motion, acceleration_box, excess, project
+from wm_bridge.safety.brake import first_acceleration, stop_from
 from wm_bridge.safety.chain import Chain
 from wm_bridge.safety.chooser import StepChooser
 from wm_bridge.safety.guard import DistanceGuard

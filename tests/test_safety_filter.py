@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from plain_motion import check_motion
 
 from wm_bridge import resources
 from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
@@ -13,7 +14,6 @@ from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import MotionLimits
-from wm_bridge.safety.postcheck import check_motion
 
 MS = 1_000_000
 T = 10 * MS  # one tick

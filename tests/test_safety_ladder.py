@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_safety_filter import CONFIG, LIMITS, MS, NAMES, Rig, bad_plans
+from plain_motion import check_motion
 
 from wm_bridge.core.types import Reason, SafetyMode
 from wm_bridge.safety.health import Health
-from wm_bridge.safety.postcheck import check_motion
 
 # WM_NIGHTLY=1: more than 10,000 examples, about an hour
 EXAMPLES = 10_000 if os.environ.get("WM_NIGHTLY") else 25

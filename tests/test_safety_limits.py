@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from plain_motion import approach, brake_path, check_motion, rest_of, speed_of
 
 from wm_bridge.core.types import Reason
-from wm_bridge.safety.box import Motion, acceleration_box, approach, excess, project
-from wm_bridge.safety.brake import brake_path, first_acceleration, reach_of, rest_of, speed_of, stop_from
+from wm_bridge.safety.box import Motion, acceleration_box, excess, project
+from wm_bridge.safety.brake import first_acceleration, reach_of, stop_from
 from wm_bridge.safety.limits import MotionLimits, stopping_speed
-from wm_bridge.safety.postcheck import check_motion
 from wm_bridge.safety.viability import random_limits, run_random_ticks
 
 ARM = MotionLimits([-2.0], [2.0], [1.0], [5.0], [100.0])

@@ -3,9 +3,10 @@
 import cvxpy as cp
 import numpy as np
 import pytest
+from plain_motion import rest_of, speed_of
 
 from wm_bridge.safety.box import Motion, excess, project
-from wm_bridge.safety.brake import rest_of, speed_of, stop_from
+from wm_bridge.safety.brake import stop_from
 from wm_bridge.safety.limits import MotionLimits, stopping_speed
 
 DT = 0.01

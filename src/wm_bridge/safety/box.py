@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.safety.brake import first_acceleration, reach_of, rest_of, stop_from
+from wm_bridge.safety.brake import first_acceleration, reach_of, stop_from
 from wm_bridge.safety.limits import MotionLimits, stopping_speed
 
 SEARCH_STEPS = 4
@@ -102,46 +102,3 @@ def _furthest_viable(
         f_safe, f_wish = np.where(inside, f, f_safe * 0.5), np.where(inside, f_wish * 0.5, f)
         f_safe = np.minimum(f_safe, -1e-15)
     return safe
-
-
-def approach(
-    target: FloatArray, wanted: Motion, motion: Motion, chase: MotionLimits, dt: float
-) -> FloatArray:
-    """Next output wish that catches up with a moving target without swinging about it.
-
-    Clipping a position to a jerk-limited box makes the joint run past the target. Seen from
-    the target, the wish is the acceleration whose full brake ends on it. A joint that can
-    land on the target and stay there takes it bit for bit.
-
-    Args:
-        target: (J,) wanted output, rad. wanted: the target's motion one period ago.
-        motion: last output.
-        chase: limits of the motion relative to the target, below those of the joints
-            because the target uses some itself.
-
-    Returns:
-        (J,) wish for `project`, rad.
-    """
-    e = Motion(motion.q - wanted.q, motion.v - wanted.v, motion.a - wanted.a)
-    landing = 3.0 * np.abs(e.q) + 2.0 * np.abs(e.v) * dt + np.abs(e.a) * (dt * dt)
-    lands = landing <= chase.jerk * (dt * dt * dt)
-    if lands.all():
-        return target
-    step = chase.jerk * dt
-    low = np.maximum(e.a - step, np.minimum(-chase.acceleration, e.a + step))
-    high = np.minimum(e.a + step, np.maximum(chase.acceleration, e.a - step))
-    f_low, f_high = _end(low, e, chase, dt), _end(high, e, chase, dt)
-    for _ in range(SEARCH_STEPS):
-        share = np.clip(f_low / np.minimum(f_low - f_high, -1e-15), 0.0, 1.0)
-        middle = low + (high - low) * share
-        f = _end(middle, e, chase, dt)
-        below = f <= 0.0
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-        f_low, f_high = np.where(below, f, f_low * 0.5), np.where(below, f_high * 0.5, f)
-    return np.where(lands, target, target + e.next(middle, dt).q)
-
-
-def _end(acceleration: FloatArray, e: Motion, chase: MotionLimits, dt: float) -> FloatArray:
-    """Where the brake after one period of ``acceleration`` ends; (..., J) rad."""
-    after = e.next(acceleration, dt)
-    return np.asarray(after.q + rest_of(stop_from(after.v, after.a, chase, dt), chase, dt))

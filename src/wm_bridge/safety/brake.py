@@ -83,11 +83,6 @@ def stop_from(v: FloatArray, a: FloatArray, limits: MotionLimits, dt: float) -> 
     return Stop(sign, b, w, left, m, h, n, w_m, w_h, top)
 
 
-def rest_of(stop: Stop, limits: MotionLimits, dt: float) -> FloatArray:
-    """(..., J) where the brake ends, rad from the present position."""
-    return np.asarray(_rest(stop, limits, dt) * stop.sign * (limits.jerk * dt**3))
-
-
 def reach_of(stop: Stop, limits: MotionLimits, dt: float) -> tuple[FloatArray, FloatArray]:
     """Furthest way up (>= 0) and down (<= 0) during the brake, each (..., J) rad."""
     unit = limits.jerk * dt**3
@@ -100,12 +95,6 @@ def reach_of(stop: Stop, limits: MotionLimits, dt: float) -> tuple[FloatArray, F
     back = np.minimum(i * (w - (i + 1.0) * (0.5 * b + (i + 2.0) / 6.0)), 0.0) * unit
     ahead, forward = np.maximum(rest, 0.0), stop.sign > 0.0
     return np.where(forward, ahead, -back), np.where(forward, np.minimum(back, rest), -ahead)
-
-
-def speed_of(stop: Stop, limits: MotionLimits, dt: float) -> FloatArray:
-    """(..., J) largest speed during the brake, the present one included, rad/s."""
-    speed = np.maximum(np.abs(stop.w), np.where(stop.b < 0.0, stop.left, 0.0))
-    return np.asarray(speed * (limits.jerk * dt**2))
 
 
 def _rest(stop: Stop, limits: MotionLimits, dt: float) -> FloatArray:
@@ -125,24 +114,6 @@ def first_acceleration(stop: Stop, limits: MotionLimits, dt: float) -> FloatArra
     b = np.minimum(stop.b + 1.0, limits.acceleration / step)
     ramp = np.maximum(stop.top + stop.m + stop.h, 0.0)
     return np.asarray(-stop.sign * step * np.minimum(b, ramp))
-
-
-def brake_path(
-    q: FloatArray, v: FloatArray, stop: Stop, limits: MotionLimits, dt: float
-) -> FloatArray:
-    """Every position of the brake until all joints rest.
-
-    Args:
-        q: (J,) rad, v: (J,) rad/s of the last output. stop: `stop_from` there.
-
-    Returns:
-        (N, J) rad, the output after each period; N >= 1, the last row is the rest.
-    """
-    ends = stop.m + stop.h + stop.n
-    step = limits.jerk * dt
-    parts = np.stack([-stop.sign * (step * dt), stop.b, ends, ends - stop.n + stop.top + 1.0])
-    count = max(int(ends.max()), 1)
-    return path_of(q, v, parts, limits.acceleration / step, dt, count)[1:]
 
 
 def path_of(

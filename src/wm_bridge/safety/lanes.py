@@ -1,10 +1,10 @@
-"""`box.py` and `brake.py` for one tick of one robot: the same numbers in plain floats.
+"""`box.py`, `brake.py` and the chase of a request for one tick of one robot, in plain floats.
 
 An array operation on the joints of a robot costs as much as twenty operations on floats, a
 joint at rest needs none of them, and a search is only about the joints that need it. So a
 tick takes a quarter of the time. Operation by operation the arithmetic is that of the array
 code, which is the one that is derived, explained and fuzzed; `tests/test_safety_fast.py`
-holds each function here against it, bit for bit.
+holds each function here against it (`tests/plain_motion.py` has the forms that only it needs), bit for bit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Lanes:
     # ---- all joints ----------------------------------------------------------------
 
     def path(self, motion: Motion) -> FloatArray:
-        """(N + 1, J) the output of a motion and its brake, `brake.brake_path`; rad."""
+        """(N + 1, J) the output of a motion and every output of the brake from it (`brake.py`), rad."""
         turn, begin, ends, ramps = self._zeros[:], self._zeros[:], self._ones[:], self._ones[:]
         longest = 1.0
         for j, (v, a) in enumerate(zip(motion.v.tolist(), motion.a.tolist(), strict=True)):
@@ -90,7 +90,17 @@ class Lanes:
         return np.array(best)
 
     def approach(self, target: FloatArray, wanted: Motion, motion: Motion) -> FloatArray:
-        """`box.approach`, for the limits of the chase; rad."""
+        """Next output wish that catches up with a moving target without swinging about it, rad.
+
+        Clipping a position to a jerk-limited box makes the joint run past the target. Seen from
+        the target, the wish is the acceleration whose full brake ends on it. A joint that can
+        land on the target and stay there takes it bit for bit.
+
+        Args:
+            target: (J,) wanted output, rad. wanted: the target's motion one period ago.
+            motion: last output. The limits are those of the motion relative to the target, below
+                those of the joints because the target uses some itself.
+        """
         dt = self._dt
         q, v, a = motion.q - wanted.q, motion.v - wanted.v, motion.a - wanted.a
         landing = 3.0 * np.abs(q) + 2.0 * np.abs(v) * dt + np.abs(a) * (dt * dt)
@@ -135,7 +145,7 @@ class Lanes:
         return s
 
     def rest(self, j: int, v: float, a: float) -> float:
-        """`brake.rest_of`: where the brake ends, rad from the present position."""
+        """Where the brake ends, rad from the present position."""
         sign, b, w, m, h, n, w_m, w_h, top = self._parts(j, v, a)
         _, _, most, unit, _ = self._constants[j]
         return _way(b, w, m, h, n, w_m, w_h, top, most) * sign * unit
@@ -194,7 +204,7 @@ class Lanes:
         return safe
 
     def landing(self, j: int, q: float, v: float, a: float) -> float:
-        """The search of `box.approach` for one joint: its next place, rad from the target.
+        """The search of `approach` for one joint: its next place, rad from the target.
 
         Args:
             q, v, a: relative to the target.

@@ -18,7 +18,7 @@ _KEPT = 1024  # bounds for so many rows are kept
 
 
 class MotionCheck:
-    """`check_motion` for one robot: one comparison of everything while all is well.
+    """For one robot; one comparison of everything while all is well.
 
     Args:
         limits: of the J joints. dt: control period, s.
@@ -41,7 +41,8 @@ class MotionCheck:
                 about to be sent and those that would follow until all joints rest, rad.
 
         Returns:
-            See `check_motion`.
+            Reason.NONE when all of it is finite, ends at rest and keeps the limits of position,
+            velocity, acceleration and jerk; otherwise what is wrong.
         """
         last = outputs[-1:]
         q = np.concatenate([history, outputs, last, last])
@@ -89,20 +90,3 @@ class MotionCheck:
             if rows < _KEPT:
                 self._bounds[rows] = found
         return found
-
-
-def check_motion(
-    history: FloatArray, output: FloatArray, brake: FloatArray, limits: MotionLimits, dt: float
-) -> Reason:
-    """Check a new output after the ones before it, and the stop that is prepared from it.
-
-    Args:
-        history: (3, J) the last outputs, oldest first, rad. output: (J,) about to be sent.
-        brake: (N, J) outputs that would follow until all joints rest, rad.
-        limits: of the J joints. dt: control period, s.
-
-    Returns:
-        Reason.NONE when all of it is finite, ends at rest and keeps the limits of position,
-        velocity, acceleration and jerk; otherwise what is wrong.
-    """
-    return MotionCheck(limits, dt)(history, np.concatenate([output[None], brake]))
