@@ -116,7 +116,7 @@ class Chain:
             fixed[i] = place
             across[i, :3, :3] = place[:3, :3] @ skew
             along[i, :3, :3] = place[:3, :3] @ skew @ skew
-        self._parts = fixed, across, along
+        self.parts = fixed, across, along  # of each joint's frame in its parent's: plus sine, plus 1 - cosine
         self.carried = np.zeros((count, count))  # [link frame, joint]: 1 when the joint moves it
         self.axes = np.zeros((count, 3))
         for i in range(1, count):
@@ -131,7 +131,7 @@ class Chain:
     def tree(self, joints: Iterable[int]) -> Tree:
         """The part of the robot that carries the given joint frames."""
         needed = sorted({carrier for joint in joints for carrier in self.carriers(joint)})
-        return Tree(needed, self.parents, self.column, self.T_base_root, self._parts)
+        return Tree(needed, self.parents, self.column, self.T_base_root, self.parts)
 
     def frames(self, q: FloatArray) -> FloatArray:
         """(..., N, 4, 4) ``T_base_joint`` of all N joint frames, frame 0 the root, for (..., J) rad."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
 from wm_bridge.safety.shapes import RobotShapes
-from wm_bridge.safety.selection import Index, Selection
+from wm_bridge.safety.selection import Index
 from wm_bridge.safety.surroundings import Surroundings, build
 
 _LOOK_AHEAD = 1.6  # rows act before the stop itself comes near
@@ -20,8 +19,7 @@ _LEAVE_M = 0.0005  # a pair inside its margin at the start may come no nearer th
 _ROW_SLACK = 1e-9  # m, rounding
 _ROUNDING = 1e-9  # m, of reserves
 _RENEWED = 25
-_NOTHING, _FIRST = np.zeros(0, dtype=np.intp), np.arange(2)
-_SAMPLES = 7  # postures along a brake; the bound between them covers the rest
+_NOTHING = np.zeros(0, dtype=np.intp)
 
 
 class Row(NamedTuple):
@@ -48,27 +46,23 @@ class Assessment(NamedTuple):
     """A step seen from the pairs that it could bring near.
 
     Attributes:
-        chosen: the K pairs, None when there are none. frames: (2, M, 4, 4) joint frames at the last output and at
-            the next, distance: (2, K) m there.
+        pairs: (K,) which, of ``among``. postures: (2, J) the last output and the next, rad;
+            distance: (2, K) m there.
         least: (K,) m that the distances may change by in this period. broken: (K,) bool,
             which changed by less. certificate: of the whole stop; room >= 0 is certified.
     """
 
-    chosen: Selection | None
-    frames: FloatArray
+    pairs: Index
+    among: Surroundings | None
+    postures: FloatArray
     distance: FloatArray
     least: FloatArray
     broken: NDArray[np.bool_]
     certificate: Certificate
 
-    @property
-    def pairs(self) -> Index:
-        """(K,) ascending."""
-        return _NOTHING if self.chosen is None else self.chosen.pairs
-
 
 _FREE = Assessment(
-    None, np.zeros((2, 0, 4, 4)), np.zeros((2, 0)), np.zeros(0), np.zeros(0, dtype=bool), CLEAR
+    _NOTHING, None, np.zeros((2, 0)), np.zeros((2, 0)), np.zeros(0), np.zeros(0, dtype=bool), CLEAR
 )
 
 
@@ -105,8 +99,7 @@ class DistanceGuard:
         self._floor: FloatArray = self._pairs.margin
         self._still: FloatArray = np.zeros(count)
         self._moves = False
-        self._chosen: Selection | None = None  # of the last look
-        self._noted: tuple[FloatArray | None, Selection | None] = (None, None)  # what was measured where
+        self._noted: tuple[FloatArray | None, Index] = (None, _NOTHING)  # what was measured where
         self._asked = 0
         self._travel: FloatArray = np.zeros(shapes.lever.shape[1])  # way of the joints so far
         self._reserve: FloatArray = np.full(count, np.nan)  # room + lever . travel when measured
@@ -147,8 +140,7 @@ class DistanceGuard:
 
     def _rebuild(self) -> None:
         floors = dict(zip(self._keys(), self._floor.tolist(), strict=True)) if self._q is not None else {}
-        self._pairs, self._chosen = build(self._shapes, self._scene, self._obstacles), None
-        self._noted = None, None
+        self._pairs, self._noted = build(self._shapes, self._scene, self._obstacles), (None, _NOTHING)
         self._moves = bool(self._pairs.speed.any())
         self._still = np.zeros(len(self._pairs.names))
         if self._q is not None:
@@ -197,56 +189,37 @@ class DistanceGuard:
         near = self._in_reach(way * _LOOK_AHEAD, closing)
         if not near.size:
             return _FREE
-        chosen = self._chosen
-        if chosen is None or not np.array_equal(near, chosen.pairs):
-            chosen = self._chosen = self._pairs.select(near)
         # A pair may be near for its row only; when the stop uses up no room, two postures will do.
-        used = chosen.lever @ way
-        left = self._reserve[near] - closing[near] - chosen.lever @ self._travel - used
-        swept = not bool(np.minimum.reduce(left) >= _ROUNDING)
-        taken = _spread(len(path))[0] if swept else _FIRST
-        frames = chosen.tree.frames(path[taken])
-        distance, between = chosen.measure(frames)
-        if self._noted[0] is not q or self._noted[1] is not chosen:
+        lever = self._pairs.lever[near]
+        used = lever @ way
+        left = self._reserve[near] - closing[near] - lever @ self._travel - used
+        whole = not bool(np.minimum.reduce(left) >= _ROUNDING)
+        distance, lowest = self._pairs.sweep.along(path, near, whole)
+        if self._noted[0] is not q or not np.array_equal(self._noted[1], near):
             self._note(q, near, distance[0])
-            self._noted = q, chosen
+            self._noted = q, near
         least = self._least(distance[0], near, steady_ns)
         broken = distance[1] - distance[0] < least - _ROW_SLACK
-        lowest = self._swept(path, chosen, distance, between) if swept else distance[0] - used
+        if not whole:
+            lowest = distance[0] - used
         left = lowest - closing[near] - self._floor[near]
         worst = int(left.argmin())
         certificate = self._describe(int(near[worst]), float(left[worst]), float(lowest[worst]))
-        return Assessment(chosen, frames[:2], distance[:2], least, broken, certificate)
-
-    def _swept(self, path: FloatArray, chosen: Selection, distance: FloatArray, between: FloatArray) -> FloatArray:
-        """(K,) m, a lower bound of the distances along a whole path (T, J), see `gaps`.
-
-        Taken off the bound between two postures: how far the joints leave the chord, and the
-        curve of the points.
-        """
-        taken, begin, end, share = _spread(len(path))
-        postures = path[taken]
-        turn = np.abs(postures[1:] - postures[:-1]) @ chosen.carried.T
-        between = between - chosen.bend * turn * turn
-        if len(taken) < len(path):
-            off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
-            between -= np.maximum.reduceat(off, taken[:-1], axis=0) @ chosen.lever.T
-        return np.asarray(np.minimum.reduce(np.minimum(between, distance[1:])))
+        return Assessment(near, self._pairs, path[:2], distance, least, broken, certificate)
 
     def rows(self, found: Assessment) -> Row:
         """The barrier rows of an assessment that found pairs: gradient . dq >= bound."""
-        assert found.chosen is not None
-        return Row(found.chosen.gradients(found.frames[0]), found.least)
+        return Row(self._pairs.sweep.gradients(found.postures[0], found.pairs), found.least)
 
     def rows_after(self, found: Assessment, steady_ns: int) -> Row | None:
         """The barrier rows of the same pairs one period later, when the assessed step has gone out.
 
         None when there are no pairs, or when things came or went since.
         """
-        chosen = found.chosen
-        if chosen is None or chosen.tables is not self._pairs.tables:
+        if found.among is not self._pairs:
             return None
-        return Row(chosen.gradients(found.frames[1]), self._least(found.distance[1], chosen.pairs, steady_ns))
+        least = self._least(found.distance[1], found.pairs, steady_ns)
+        return Row(self._pairs.sweep.gradients(found.postures[1], found.pairs), least)
 
     def _least(self, distance: FloatArray, pairs: Index, steady_ns: int) -> FloatArray:
         """(K,) m that distances may change by in a period: only a part of the room is used up."""
@@ -299,20 +272,3 @@ class DistanceGuard:
         age = max(steady_ns - seen, 0) * 1e-9
         return np.asarray(self._pairs.speed * (age + horizon_s))
 
-
-@functools.cache
-def _spread(count: int) -> tuple[Index, Index, Index, FloatArray]:
-    """Rows of a path to look at: the first two, the last, and some between.
-
-    Returns:
-        (T,) taken rows; for each row but the last: the taken ones around it, and (count-1, 1)
-        where it lies between them.
-    """
-    taken = np.arange(count)
-    if count > _SAMPLES:
-        spread = np.linspace(1, count - 1, _SAMPLES - 1).round().astype(np.intp)
-        taken = np.array(sorted({0, *spread.tolist()}))  # numpy.unique would import numpy.ma: 10 ms in a tick
-    index = np.arange(count - 1)
-    segment = np.searchsorted(taken, index, side="right") - 1
-    begin, end = taken[segment], taken[segment + 1]
-    return taken, begin, end, ((index - begin) / (end - begin))[:, None]

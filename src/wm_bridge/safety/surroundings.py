@@ -15,7 +15,7 @@ from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
 from wm_bridge.safety.selection import Index, Selection, Tables
 from wm_bridge.safety.shapes import RobotShapes
-
+from wm_bridge.safety.sweep import Sweep, sweep_of
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Surroundings:
     def tables(self) -> Tables:
         """For `select`."""
         return Tables(self)
+
+    @functools.cached_property
+    def sweep(self) -> Sweep:
+        """Measures along paths."""
+        return sweep_of(self.tables)
 
     def select(self, pairs: Index) -> Selection:
         """The given pairs (ascending), ready to be measured."""
