@@ -103,14 +103,15 @@ class Chain:
         order = [spec.joint_names.index(name) for name in self.model.names[1:]]
         self.column = np.array([-1, *order])  # joint id of pinocchio -> place in joint arrays
         self.parents = np.array([self.model.parents[i] for i in range(count)])
+        self.axes = np.zeros((count, 3))
         fixed, across, along = np.zeros((3, count, 4, 4))
         fixed[0] = self.T_base_root
         for i in range(1, count):
             axis = pinocchio.getJointJacobian(self.model, data, i, pinocchio.LOCAL)
-            axis = axis[:, self.model.joints[i].idx_v]
+            axis = axis.reshape(6, -1)[:, self.model.joints[i].idx_v]  # flat for a single joint
             if np.abs(axis[:3]).max() > 1e-12:
                 raise ValueError(f"joint {self.model.names[i]} is not revolute")
-            x, y, z = axis[3:]
+            x, y, z = self.axes[i] = axis[3:]
             skew = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
             place = np.array(self.model.jointPlacements[i].homogeneous)
             fixed[i] = place
@@ -118,12 +119,6 @@ class Chain:
             along[i, :3, :3] = place[:3, :3] @ skew @ skew
         self.parts = fixed, across, along  # of each joint's frame in its parent's: plus sine, plus 1 - cosine
         self.carried = np.zeros((count, count))  # [link frame, joint]: 1 when the joint moves it
-        self.axes = np.zeros((count, 3))
-        for i in range(1, count):
-            self.axes[i] = pinocchio.getJointJacobian(self.model, data, i, pinocchio.LOCAL)[
-                3:, self.model.joints[i].idx_v
-            ]
-
         for link in range(count):
             self.carried[link, self.carriers(link)] = 1.0
         self._whole = self.tree(range(count))
