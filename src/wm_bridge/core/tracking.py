@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+
 import numpy as np
 
 from wm_bridge.core.joints import JointTable, find_joints
@@ -37,6 +39,7 @@ class TrajectoryTracker:
         self._times: list[int] = []
         self._positions: list[FloatArray] = []
         self._velocities: list[FloatArray] = []
+        self._bends: dict[int, tuple[FloatArray, FloatArray]] = {}  # of the segments visited so far
         self._source_stamp_ns = 0
 
     @property
@@ -60,6 +63,7 @@ class TrajectoryTracker:
         if q.shape != shape or dq.shape != shape:
             raise ValueError(f"start needs shapes {shape}, got {q.shape} and {dq.shape}")
         self._times, self._positions, self._velocities = [now_ns], [q], [dq]
+        self._bends = {}
         self._source_stamp_ns = 0
 
     def accept(self, trajectory: Trajectory, now_ns: int) -> None:
@@ -96,6 +100,7 @@ class TrajectoryTracker:
         self._times = [now_ns, *times[first:]]
         self._positions = [start[0], *(position for position, _ in states[first:])]
         self._velocities = [start[1], *(velocity for _, velocity in states[first:])]
+        self._bends = {}
         self._source_stamp_ns = trajectory.stamp_ns
 
     def _join(self, start: State, states: list[State], after_s: list[float]) -> int:
@@ -118,6 +123,23 @@ class TrajectoryTracker:
         q, dq = self._state(now_ns)
         return Command(self._names, q, dq, now_ns, self._source_stamp_ns)
 
+    @property
+    def source_stamp_ns(self) -> int:
+        """Stamp of the camera frame behind the present plan; 0 without one."""
+        return self._source_stamp_ns
+
+    def position(self, now_ns: int) -> FloatArray:
+        """(J,) position of the curve, rad: `sample` for the control rate, after `start` only."""
+        times = self._times
+        if now_ns >= times[-1] or now_ns <= times[0]:
+            return self._state(now_ns)[0]
+        k = bisect.bisect_right(times, now_ns) - 1
+        if k not in self._bends:
+            states = list(zip(self._positions[k : k + 2], self._velocities[k : k + 2], strict=True))
+            self._bends[k] = bend((times[k + 1] - times[k]) * NS, *states)
+        t, T = (now_ns - times[k]) * NS, (times[k + 1] - times[k]) * NS
+        return along(t, T, self._positions[k], self._velocities[k], self._bends[k])
+
     def _state(self, now_ns: int) -> State:
         """Position and velocity of the curve at a time, (J,) each."""
         times = self._times
@@ -125,7 +147,7 @@ class TrajectoryTracker:
             return self._positions[-1], np.zeros_like(self._positions[-1])
         if now_ns <= times[0] or len(times) == 1:
             return self._positions[0], self._velocities[0]
-        k = next(index for index, time in enumerate(times) if time > now_ns) - 1
+        k = bisect.bisect_right(times, now_ns) - 1
         return hermite(
             (now_ns - times[k]) * NS,
             (times[k + 1] - times[k]) * NS,
@@ -144,15 +166,23 @@ def hermite(t: float, T: float, begin: State, end: State) -> State:
     Returns:
         (position, velocity) at t.
     """
-    (p0, v0), (p1, v1) = begin, end
-    u = t / T
-    way = p1 - p0
-    # p = p0 + t v0 + c u^2 + d u^3 with c, d chosen to meet the end state
-    c = 3.0 * way - (2.0 * v0 + v1) * T
-    d = (v0 + v1) * T - 2.0 * way
-    position = p0 + t * v0 + u * u * (c + d * u)
+    (p0, v0), u = begin, t / T
+    c, d = bend(T, begin, end)
     velocity = v0 + (2.0 * c + 3.0 * d * u) * (u / T)
-    return position, velocity
+    return along(t, T, p0, v0, (c, d)), velocity
+
+
+def bend(T: float, begin: State, end: State) -> tuple[FloatArray, FloatArray]:
+    """c and d, (J,) rad, of the cubic p0 + t v0 + c u^2 + d u^3, u = t / T, that meets the end state."""
+    (p0, v0), (p1, v1) = begin, end
+    way = p1 - p0
+    return 3.0 * way - (2.0 * v0 + v1) * T, (v0 + v1) * T - 2.0 * way
+
+
+def along(t: float, T: float, p0: FloatArray, v0: FloatArray, bends: tuple[FloatArray, FloatArray]) -> FloatArray:
+    """(J,) position on that cubic at ``t``, rad."""
+    u, (c, d) = t / T, bends
+    return np.asarray(p0 + t * v0 + u * u * (c + d * u))
 
 
 def peak_acceleration(T: float, begin: State, end: State) -> FloatArray:

@@ -327,8 +327,9 @@ class SafetyFilter(Watching):
             self._latch(Reason.STALE_STATE, f"no joint state for {config.state_latch_ms:.0f} ms")
         elif inputs.state_silent(steady_ns, config.state_timeout_ms):
             self._brake(Reason.STALE_STATE, f"no joint state for {config.state_timeout_ms:.0f} ms")
-        elif inputs.measured is not None:
-            error = float(np.abs(self._outputs.motion.q - inputs.measured.position).max())
+        else:
+            assert inputs.measured is not None, "nothing starts without a joint state"
+            error = float(np.maximum.reduce(np.abs(self._outputs.motion.q - inputs.measured.position)))
             if inputs.tracking.lost(error, steady_ns) and not self._ladder.latched:
                 self._latch(Reason.TRACKING_ERROR, f"arm is {error:.2f} rad from its command")
 
@@ -360,7 +361,7 @@ class SafetyFilter(Watching):
 
     def _judge(self, requested: Motion, choice: Choice, pace: Reason, now_ns: int) -> None:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""
-        change = float(np.abs(requested.q - choice.step.motion.q).max())
+        change = float(np.maximum.reduce(np.abs(requested.q - choice.step.motion.q)))
         threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
         if change <= threshold and not choice.kept_off & Reason.TIME_BUDGET:
             self._limiting = Reason.NONE

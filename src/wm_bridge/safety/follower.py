@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_bridge.core.joints import JointTable
 from wm_bridge.core.tracking import TrajectoryTracker
-from wm_bridge.core.types import Command, FloatArray, Trajectory
+from wm_bridge.core.types import FloatArray, Trajectory
 from wm_bridge.safety.box import Motion
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.monitor import MS
@@ -86,12 +86,12 @@ class Follower:
 
     def sample(self) -> tuple[Motion, Motion]:
         """The request of the last tick and the one of this tick."""
-        sample: Command | None = self._tracker.sample(self._sample_ns + self._ahead_ns)
-        assert sample is not None, "take() comes after start()"
-        self._window = np.concatenate([self._window[1:], sample.position[None]])
-        middle = self._window[self._ahead]
-        q = middle + (self._window - middle).sum(axis=0) / len(self._window)
-        self.source_stamp_ns = sample.source_stamp_ns
+        window = self._window
+        window[:-1] = window[1:]
+        window[-1] = self._tracker.position(self._sample_ns + self._ahead_ns)
+        middle = window[self._ahead]
+        q = middle + np.add.reduce(window - middle) / len(window)
+        self.source_stamp_ns = self._tracker.source_stamp_ns
         last = self.requested
         v = (q - last.q) / self._dt
         self.requested = Motion(q, v, (v - last.v) / self._dt)

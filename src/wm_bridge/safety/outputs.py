@@ -51,15 +51,17 @@ class Outputs:
         into the brake, if that brake keeps all limits; otherwise it starts at rest.
         """
         q = np.clip(q, self._limits.lower, self._limits.upper)
-        for speed in (v, np.zeros_like(q)):
-            zero = np.zeros_like(q)
-            history = np.stack([q - 2.0 * self._dt * speed, q - self._dt * speed, q])
-            step = self.prepare(Motion(q, speed, zero))
-            if not self._check(history, step.brake):
-                break
+        history, step = self._moving(q, v)
+        if self._check(history, step.brake):
+            history, step = self._moving(q, np.zeros_like(q))
         self.history = history
         self._set(step.motion, step.brake)
         self.started = True
+
+    def _moving(self, q: FloatArray, v: FloatArray) -> tuple[FloatArray, Step]:
+        """Outputs of an arm that has gone at ``v`` for a while, and the brake from there."""
+        history = np.stack([q - 2.0 * self._dt * v, q - self._dt * v, q])
+        return history, self.prepare(Motion(q, v, np.zeros_like(q)))
 
     def exceeds(self, q: FloatArray) -> bool:
         """True when ``q`` (J,) as the next output would break a limit in this very period.
@@ -108,4 +110,4 @@ class Outputs:
     def margin(self) -> float:
         """Smallest distance of any joint to its limit, rad."""
         q = self.motion.q
-        return float(np.minimum(q - self._limits.lower, self._limits.upper - q).min())
+        return float(np.minimum.reduce(np.minimum(q - self._limits.lower, self._limits.upper - q)))
