@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 from test_safety_distance import THINGS
+from test_safety_fast import motions
 
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.robots import spec as robots
-from wm_bridge.safety import sweep
+from wm_bridge.safety import brake, sweep
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.guard import DistanceGuard
+from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.shapes import RobotShapes
 from wm_bridge.safety.surroundings import Surroundings
 
@@ -102,12 +104,36 @@ def test_arrays_that_do_not_fit_are_refused():
         sweep.kernel.sweep(quick._ints[:-1], quick._reals, path, np.arange(4), np.arange(3), np.empty((3, 3)))
 
 
+@needs_kernel
+def test_the_path_of_a_brake_is_bit_for_bit_that_of_the_arrays():
+    for _, limits, dt, motion in motions(7, 300):
+        quick = Lanes(limits, dt).path(motion)
+        with pytest.MonkeyPatch.context() as without:
+            without.setattr(brake, "kernel", None)
+            assert np.array_equal(Lanes(limits, dt).path(motion), quick)
+
+
+@needs_kernel
+def test_a_brake_that_is_not_finite_stays_so():
+    """The post-check then finds it."""
+    nothing, most = np.zeros(2), np.full(2, 5.0)
+    for parts in np.eye(4)[:, :, None] * np.array([0.0, np.nan]):
+        out = np.zeros((4, 2))
+        brake.kernel.brake(nothing, nothing, np.ascontiguousarray(parts + [[1.0], [0.0], [9.0], [9.0]]), most, 0.01, out)
+        expected = np.zeros((4, 2))
+        brake._lay_path(nothing, nothing, parts + [[1.0], [0.0], [9.0], [9.0]], most, 0.01, expected)
+        np.testing.assert_array_equal(out, expected)
+    with pytest.raises(ValueError, match="do not fit"):
+        brake.kernel.brake(nothing, nothing, np.zeros((4, 3)), most, 0.01, out)
+
+
 @pytest.mark.parametrize("name", ROBOTS)
 def test_without_the_compiled_form_the_filter_decides_the_same(monkeypatch, name):
     """Up to rounding: distances differ in the sixteenth digit."""
     spec = ROBOTS[name]
     config = SafetyConfig.load(spec.safety_path())
     quick = SafetyLoop(spec, config, np.random.default_rng(5)).run(400, hostile=True, check_every=0)
+    monkeypatch.setattr(brake, "kernel", None)
     monkeypatch.setattr(Surroundings, "sweep", property(lambda self: sweep.NumpySweep(self.tables)))
     plain = SafetyLoop(spec, config, np.random.default_rng(5)).run(400, hostile=True, check_every=0)
     np.testing.assert_allclose(quick.outputs, plain.outputs, rtol=0, atol=1e-9)

@@ -30,6 +30,11 @@ import numpy as np
 from wm_bridge.core.types import FloatArray
 from wm_bridge.safety.limits import MotionLimits
 
+try:
+    import wm_safety_kernel as kernel
+except ImportError:  # not built: arrays are slower, nothing else
+    kernel = None
+
 
 class Stop(NamedTuple):
     """The three parts of the brake from a state; arrays broadcast like (..., J).
@@ -134,16 +139,25 @@ def path_of(
     Returns:
         (count + 1, J) rad; a brake of more than 4096 periods is cut off.
     """
+    path = np.empty((min(count, len(_COUNT)) + 1, q.size))
+    if kernel is None:
+        _lay_path(q, v, parts, most, dt, path)
+    else:
+        kernel.brake(np.ascontiguousarray(q), np.ascontiguousarray(v), parts, most, dt, path)
+    return path
+
+
+def _lay_path(
+    q: FloatArray, v: FloatArray, parts: FloatArray, most: FloatArray, dt: float, path: FloatArray
+) -> None:
+    """`path_of` in arrays, into ``path``."""
     turn, b, ends, ramp = parts
-    i = _COUNT[:count]
-    count = len(i)
+    i = _COUNT[: len(path) - 1]
     b = np.minimum(np.minimum(b + i, most), np.maximum(ramp - i, 0.0))
     speed = v + turn * np.add.accumulate(b)
     speed = np.where(i < ends, speed, 0.0)
-    path = np.empty((count + 1, q.size))
     path[0] = q
     np.add(q, dt * np.add.accumulate(speed), out=path[1:])
-    return path
 
 
 def _release(b: FloatArray) -> FloatArray:

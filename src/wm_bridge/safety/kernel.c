@@ -1,8 +1,9 @@
-/* Distances of pairs along a path, compiled: `NumpySweep` of sweep.py in plain loops.
+/* Distances of pairs along a path, and the path of a brake, compiled: `NumpySweep` of sweep.py and `path_of`
+   of brake.py in plain loops.
 
-   The array code in gaps.py, selection.py and chain.py is the one that is derived and explained; numpy
-   pays a microsecond for every operation on a handful of numbers, and a tick asks for some hundred.
-   tests/test_safety_kernel.py holds both to the same distances. Without this module the filter uses the
+   The array code in gaps.py, selection.py, chain.py and brake.py is the one that is derived and explained;
+   numpy pays a microsecond for every operation on a handful of numbers, and a tick asks for some hundred.
+   tests/test_safety_kernel.py holds both to the same distances and paths. Without this module the filter uses the
    array code. A number that is not finite never turns into a large distance: NaN stays NaN. */
 
 #define PY_SSIZE_T_CLEAN
@@ -247,6 +248,25 @@ static void slope_pair(const Tables *t, const double *frames, const double *cove
     add_slopes(t, frames, mine, at, n, 1.0, row);
 }
 
+/* ---- brake ---------------------------------------------------------------------------------------- */
+
+/* `brake.path_of`, the same operations in the same order. parts: (4, joints) turn, b, ends, ramp. */
+static void lay_path(const double *q, const double *v, const double *parts, const double *most, double dt, int64_t joints, int64_t rows, double *path)
+{
+    for (int64_t j = 0; j < joints; j++) {
+        double turn = parts[j], begin = parts[joints + j], ends = parts[2 * joints + j], ramp = parts[3 * joints + j];
+        double sum = 0.0, way = 0.0;
+        path[j] = q[j];
+        for (int64_t k = 1; k < rows; k++) {
+            double i = (double)k, b = lower(lower(begin + i, most[j]), higher(ramp - i, 0.0));
+            sum = k == 1 ? b : sum + b;
+            double speed = i < ends ? v[j] + turn * sum : 0.0;
+            way = k == 1 ? speed : way + speed;
+            path[k * joints + j] = q[j] + dt * way;
+        }
+    }
+}
+
 /* ---- Python --------------------------------------------------------------------------------------- */
 
 static int known(const Tables *t, const int64_t *pairs, int64_t count)
@@ -327,7 +347,22 @@ end:
     return result;
 }
 
+static PyObject *brake(PyObject *self, PyObject *args)
+{
+    Py_buffer q, v, parts, most, out;
+    double dt;
+    if (!PyArg_ParseTuple(args, "y*y*y*y*dw*", &q, &v, &parts, &most, &dt, &out)) return NULL;
+    int64_t joints = q.len / 8, rows = joints ? out.len / 8 / joints : 0;
+    int fits = joints > 0 && v.len == q.len && most.len == q.len && parts.len == 4 * q.len && rows > 0 && out.len == rows * q.len;
+    if (fits) lay_path(q.buf, v.buf, parts.buf, most.buf, dt, joints, rows, out.buf);
+    PyBuffer_Release(&q), PyBuffer_Release(&v), PyBuffer_Release(&parts), PyBuffer_Release(&most), PyBuffer_Release(&out);
+    if (fits) Py_RETURN_NONE;
+    PyErr_SetString(PyExc_ValueError, "wm_safety_kernel.brake: arrays do not fit each other");
+    return NULL;
+}
+
 static PyMethodDef methods[] = {
+    {"brake", brake, METH_VARARGS, "The path of a brake; see brake.path_of."},
     {"sweep", sweep, METH_VARARGS, "Distances at the first two postures and the least along a path; see sweep.KernelSweep."},
     {"slopes", slopes, METH_VARARGS, "Change of distances per rad; see sweep.KernelSweep."},
     {NULL, NULL, 0, NULL},

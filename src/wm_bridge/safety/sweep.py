@@ -21,8 +21,9 @@ try:
 except ImportError:  # not built: the array form is slower, nothing else
     kernel = None
 
+_plain = np.ascontiguousarray  # the kernel reads memory as it lies
 SAMPLES = 7  # postures along a brake; the bound between them covers the rest
-_FIRST = np.arange(2)
+_FIRST = np.arange(2, dtype=np.int64)
 
 
 class Swept(NamedTuple):
@@ -101,14 +102,14 @@ class KernelSweep:
         """See `Sweep`."""
         out = np.empty((3, pairs.size))
         taken = spread(len(path))[0] if whole else _FIRST
-        kernel.sweep(self._ints, self._reals, np.ascontiguousarray(path), taken, pairs, out)
+        kernel.sweep(self._ints, self._reals, _plain(path, np.float64), taken, _plain(pairs, np.int64), out)
         distance = out[:2]
         return Swept(distance, out[2] if whole else np.minimum(distance[0], distance[1]))
 
     def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
         """See `Sweep`."""
         out = np.empty((pairs.size, q.size))
-        kernel.slopes(self._ints, self._reals, np.ascontiguousarray(q), pairs, out)
+        kernel.slopes(self._ints, self._reals, _plain(q, np.float64), _plain(pairs, np.int64), out)
         return out
 
 
@@ -120,7 +121,7 @@ def spread(count: int) -> tuple[Index, Index, Index, FloatArray]:
         (T,) taken rows; for each row but the last: the taken ones around it, and (count-1, 1)
         where it lies between them.
     """
-    taken = np.arange(count)
+    taken = np.arange(count, dtype=np.int64)
     if count > SAMPLES:
         chosen = np.linspace(1, count - 1, SAMPLES - 1).round().astype(np.intp)
         taken = np.array(sorted({0, *chosen.tolist()}))  # numpy.unique would import numpy.ma: 10 ms in a tick
