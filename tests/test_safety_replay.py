@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_everything_that_the_filter_can_be_told_comes_back_bit_for_bit(whole) ->
     assert report.first is None and report.different == 0
     assert report.commands == report.compared == len(sent) > 100 and report.ticks > report.commands
     calls = {name for name in vars(JournaledFilter) if not name.startswith("_")}
-    assert kinds == calls - {"renew", "take_pages", "status", "take_interventions", "obstacles", "prepared_brake", "refusals"} | {"begin"}
+    assert kinds == calls - {"renew", "take_pages", "status", "take_interventions", "obstacles", "health", "prepared_brake", "refusals"} | {"begin"}
 
 
 @pytest.mark.parametrize("kind", KINDS[::4], ids=lambda kind: kind.name)
@@ -148,6 +149,41 @@ def test_another_setting_is_a_difference_that_names_the_first_tick(change, expec
     report = replay(entries([pages]), session.sent(), dataclasses.replace(CONFIG, **change))
     assert report.different > 0 and expected in str(report.first)
     assert str(report.first).startswith("tick ")
+
+
+def test_a_start_that_another_setting_forbids_or_allows_is_a_difference_in_whether_there_is_an_output() -> None:
+    loose = dataclasses.replace(CONFIG, start_tolerance_rad=0.2)
+    for recorded, now, text in ((loose, CONFIG, "recorded: an output; now: none"), (CONFIG, loose, "recorded: no output; now: one")):
+        session = Session(recorded)
+        session.q = np.array([1.1, 0.0])
+        session.tick()
+        assert bool(session.commands) is (recorded is loose)
+        report = replay(entries([session.filter.take_pages()]), session.sent(), now)
+        assert text in str(report.first)
+    session = Session()
+    session.q = np.array([1.5, 0.0])
+    session.tick()
+    report = replay(entries([session.filter.take_pages()]), {}, dataclasses.replace(CONFIG, position_margin_rad=0.02))
+    assert report.different == 1 and report.commands == 0, "no output either way, for limits told otherwise"
+
+
+def test_the_journal_hides_nothing_of_the_filter() -> None:
+    session = Session(spec=NICO)
+    session.start()
+    session.move(3.0, ticks=30)
+    f = session.filter
+    assert f.take_interventions() and f.take_interventions() == () and f.obstacles == ()
+    f.observe_camera(0, 1, session.now, session.now)
+    assert f.refusals[Reason.ZERO_STAMP] == 1 and f.status().interventions > 0
+    assert np.array_equal(f.prepared_brake[0], f.tick(session.now + 10 * MS, session.now + 400 * MS)[0].position)
+    f.observe_health(Health((56.0,)), session.now)
+    assert f.health[0] is Level.WARN
+
+
+@pytest.mark.parametrize("value", [object(), {1}, np.zeros(2, dtype=np.float32), np.zeros((1,) * 5), [1.0], 2**63])
+def test_what_is_no_plain_value_is_not_packed(value) -> None:
+    with pytest.raises((TypeError, struct.error)):
+        _packed(value)
 
 
 def test_one_flipped_bit_of_one_recorded_command_is_found(whole) -> None:
@@ -190,6 +226,7 @@ def test_a_journal_that_lacks_its_begin_or_its_middle_or_is_damaged_says_so(whol
         ((first, Pages(second.first + 1, second.count, second.data)), "pages were lost"),
         ((Pages(0, first.count + 1, first.data),), "damaged"),
         ((Pages(0, first.count, first.data[: len(first.data) // 2]),), "damaged"),
+        ((Pages(0, 1, b"a\x05\x00\x00\x00" + bytes(60)),), "5 axes"),
         ((Pages(0, 1, _packed(("tick", (1, 1, (1,)), None))),), "begins with 'tick'"),
         ((Pages(0, 1, _packed(("begin", (1, 2), None))),), "no filter of this version"),
         ((Pages(0, 2, first.data[: unpack(first.data)[1]] + _packed(("fly", (), None))),), "makes no sense"),

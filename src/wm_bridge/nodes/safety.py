@@ -356,9 +356,12 @@ class SafetyNode(Node):
 
     def _details(self) -> tuple[int, str, dict[str, str]]:
         status = self._filter.status()
-        level = ERROR if status.latched else WARN if status.mode >= SafetyMode.HOLD or self._lacking else OK
+        motors, worst = self._filter.health
+        uneasy = status.mode >= SafetyMode.HOLD or self._lacking or motors
+        level = ERROR if status.latched else WARN if uneasy else OK
         values = {
             "mode": status.mode.name,
+            "motors": f"{motors.name} {worst}".strip(),
             "enabled": str(status.enabled),
             "interventions": str(status.interventions),
             "refused": str(status.refused),

@@ -196,6 +196,11 @@ class JournaledFilter:
         return self._filter.obstacles
 
     @property
+    def health(self) -> tuple[Level, str]:
+        """See `Watching.health`."""
+        return self._filter.health
+
+    @property
     def prepared_brake(self) -> FloatArray:
         """See `SafetyFilter.prepared_brake`."""
         return self._filter.prepared_brake

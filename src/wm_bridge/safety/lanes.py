@@ -139,9 +139,8 @@ class Lanes:
         """`limits.stopping_speed` one derivative up: from speed left to acceleration."""
         s = speed / self._dt
         if s > step:
-            n = -((0.5 - 0.5 * _sqrt(1.0 + 8.0 * s / step)) // 1.0)
-            if n > 1.0:
-                return s / n + (n - 1.0) * step * 0.5
+            n = -((0.5 - 0.5 * _sqrt(1.0 + 8.0 * s / step)) // 1.0)  # > 1, rounding included
+            return s / n + (n - 1.0) * step * 0.5
         return s
 
     def rest(self, j: int, v: float, a: float) -> float:
@@ -169,8 +168,6 @@ class Lanes:
             high, low = ahead, (back if back < rest else rest)
         else:
             high, low = -back, -ahead
-            if -rest > high:
-                high = -rest
         return max(q + high - self._upper[j], self._lower[j] - q - low)
 
     def first_acceleration(self, j: int, v: float, a: float) -> float:
