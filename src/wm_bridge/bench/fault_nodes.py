@@ -18,7 +18,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_msgs.msg import String
 
-from wm_bridge.bench.fault_rig import ARM_JOINTS
 from wm_bridge.core.types import Trajectory
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert, qos
@@ -31,13 +30,15 @@ _OMEGA = 2.5  # rad/s of the swing
 
 
 class SwingNode(Node):
-    """Publishes a swing of the right arm around home on ``wm/action``, 10 Hz."""
+    """Publishes a swing of the robot's first arm around home on ``wm/action``, 10 Hz."""
 
     def __init__(self) -> None:
         super().__init__("planner")
-        spec = robot_spec.load("nico")
-        self._home = spec.home[[spec.index(name) for name in ARM_JOINTS]]
-        self._amplitude = np.array([0.05, 0.05, 0.05, 0.25, 0.05, 0.05])
+        spec = robot_spec.load(self.declare_parameter("robot", "nico").value)
+        self._names = spec.groups[next(iter(spec.tools))]
+        self._home = spec.home[[spec.index(name) for name in self._names]]
+        self._amplitude = np.full(len(self._names), 0.05)
+        self._amplitude[3] = 0.25  # NICO's elbow
         self._mode = ""
         self._kept: list[Trajectory] = []
         self._out = publisher(self, "wm/action")
@@ -66,7 +67,7 @@ class SwingNode(Node):
         positions = self._home + self._amplitude * np.sin(angle)
         velocities = self._amplitude * _OMEGA * np.cos(angle)
         velocities[-1] = 0.0
-        plan = Trajectory(tuple(ARM_JOINTS), times, positions, velocities, now)
+        plan = Trajectory(self._names, times, positions, velocities, now)
         for sent in self._spoil(plan):
             self._out.publish(convert.to_trajectory(sent))
 

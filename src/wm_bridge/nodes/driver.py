@@ -42,6 +42,7 @@ class DriverParams:
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
     robot_driver: str = setting("mujoco", "mujoco or fake")
+    realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0)
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
     tf_rate_hz: float = setting(20.0, "rate of /tf, Hz (node time)", 0.1, 100.0)
@@ -130,7 +131,7 @@ class DriverNode(Node):
         self.create_timer(_WRITERS_S, self._watch_writers, clock=STEADY)
         self.create_timer(0.2, self._say, clock=STEADY)
         self.create_timer(self._period_ns * 1e-9 / scale, self._tick, clock=STEADY)
-        self._lacking = realtime.enter()
+        self._lacking = realtime.enter() if self.params.realtime else realtime.SWITCHED_OFF
         realtime.freeze_garbage()
 
     def stop(self) -> None:

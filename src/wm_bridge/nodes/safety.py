@@ -48,6 +48,7 @@ class SafetyParams:
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
     config: str = setting("", "path of a safety YAML; empty = the one that the robot's YAML names")
     rate_hz: float = setting(0.0, "ticks and outputs per second of node time; 0 = as in the safety YAML", 0.0, 1000.0)
+    realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
     auto_enable: bool = setting(
         False, "simulation only: reset and enable by itself, again and again until the first plan"
@@ -117,7 +118,7 @@ class SafetyNode(Node):
         self.create_timer(0.05, self._show, clock=STEADY)
         self.create_timer(0.1, self._count_writers, clock=STEADY)
         self.create_timer(_JOURNAL_S, self._tell_notes, clock=STEADY)
-        self._lacking = realtime.enter()
+        self._lacking = realtime.enter() if self.params.realtime else realtime.SWITCHED_OFF
         realtime.freeze_garbage()
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 from pathlib import Path
 
+SWITCHED_OFF = ("real-time scheduling is switched off by the parameter realtime",)
 PRIORITY = 40  # of SCHED_FIFO: above every ordinary process, below the kernel's own threads
 _NICENESS = -10
 _LOCK_ALL = 1 | 2 | 4  # MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: whatever is used stays in memory
