@@ -9,11 +9,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from wm_bridge.cli.domain import claim_domain_id
 from wm_bridge.cli.environment import run_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"  # HYPOTHESIS_PROFILE=nightly ./wm test tests/test_safety_*.py
+settings.register_profile("nightly", max_examples=10_000, deadline=None)
+if NIGHTLY:
+    settings.load_profile("nightly")
+
+
+def examples(count: int) -> int:
+    """How many examples a state machine tries: ``count``, or ten thousand in the nightly profile."""
+    return 10_000 if NIGHTLY else count
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,15 @@
 """The ladder as a state machine: whatever happens in whatever order, only reset leads up from the latch."""
 
-import os
-
 import numpy as np
+from conftest import examples
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from test_safety_filter import CONFIG, LIMITS, MS, NAMES, Rig, bad_plans
 from plain_motion import check_motion
+from test_safety_filter import CONFIG, LIMITS, MS, NAMES, Rig, bad_plans
 
 from wm_bridge.core.types import Reason, SafetyMode
 from wm_bridge.safety.health import Health
-
-# WM_NIGHTLY=1: more than 10,000 examples, about an hour
-EXAMPLES = 10_000 if os.environ.get("WM_NIGHTLY") else 25
 
 
 class Ladder(RuleBasedStateMachine):
@@ -114,4 +110,4 @@ class Ladder(RuleBasedStateMachine):
 
 
 TestLadder = Ladder.TestCase
-TestLadder.settings = settings(max_examples=EXAMPLES, stateful_step_count=30, deadline=None)
+TestLadder.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
