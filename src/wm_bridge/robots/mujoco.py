@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_bridge.core.types import Command, FloatArray, JointState
-from wm_bridge.robots.base import Robot
+from wm_bridge.robots.base import MotorHealth, Robot
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.sim.config import SceneConfig
 from wm_bridge.sim.world import SimWorld
@@ -40,6 +40,26 @@ class SensorModel:
             raise ValueError(f"sample_period_s must be >= 1 ms, got {self.sample_period_s}")
 
 
+@dataclass(frozen=True)
+class MotorModel:
+    """How simulated motors warm up and load their supply; figures of a small servo.
+
+    Copper loss goes with the square of the torque, and the housing gives heat off in proportion
+    to how much warmer it is than the room: T' = (ambient + rise (tau / tau_max)^2 - T) / time.
+
+    Attributes:
+        ambient_c: of the room, where the motors start. rise_c: above it after long full torque.
+        time_s: until about two thirds of a change are reached. supply_v: without load.
+        sag_v: less than that with full torque of every motor.
+    """
+
+    ambient_c: float = 25.0
+    rise_c: float = 60.0
+    time_s: float = 180.0
+    supply_v: float = 12.0
+    sag_v: float = 0.8
+
+
 PERFECT = SensorModel(position_noise=0.0, velocity_noise=0.0, effort_noise=0.0)
 
 
@@ -56,8 +76,11 @@ class MujocoRobot(Robot):
         sensors: SensorModel | None = None,
         seed: int = 0,
         world: SimWorld | None = None,
+        motors: MotorModel = MotorModel(),  # noqa: B008
     ) -> None:
         super().__init__(spec)
+        self._motors = motors
+        self._temperature: FloatArray = np.full(len(spec.joint_names), motors.ambient_c)
         self.world = world if world is not None else SimWorld(spec, scene or SceneConfig())
         self._sensors = sensors or SensorModel()
         self._rng = np.random.default_rng(seed)
@@ -77,8 +100,21 @@ class MujocoRobot(Robot):
             if part > 1e-9:
                 self._deliver()
                 self.world.step(part)
+                self._warm(part)
                 self._measure()
         self._deliver()
+
+    def health(self) -> MotorHealth:
+        """Measured efforts, and temperature and supply by the model; no motor is ever in error."""
+        effort = self._read().effort if self._measured else np.zeros_like(self._temperature)
+        load = float(np.abs(self.world.tau).sum() / self.spec.effort.sum())
+        count = len(self.spec.joint_names)
+        return MotorHealth(
+            tuple(effort.tolist()),
+            tuple(self._temperature.tolist()),
+            (self._motors.supply_v - self._motors.sag_v * load,) * count,
+            (0,) * count,
+        )
 
     def restart(self) -> None:
         """Forget measurements and commands on their way; call after ``world.reset``."""
@@ -108,6 +144,11 @@ class MujocoRobot(Robot):
         self._pending.clear()
         self.world.hold()
         return np.array(self.world.reference)
+
+    def _warm(self, duration_s: float) -> None:
+        motors, share = self._motors, self.world.tau / self.spec.effort
+        settled = motors.ambient_c + motors.rise_c * share * share
+        self._temperature += (settled - self._temperature) * -np.expm1(-duration_s / motors.time_s)
 
     def _deliver(self) -> None:
         while self._pending and self._pending[0][0] <= self.world.time_ns:
