@@ -257,6 +257,41 @@ def test_after_a_hold_a_near_command_is_caught_up_with_at_bounded_speed(follower
     assert "jumps" in send(follower, 121, before + 0.25)
 
 
+PIECES = st.lists(st.tuples(st.floats(-0.3, 0.3), st.integers(0, 13), st.sampled_from([1, 1, 2, 9])), max_size=12)
+
+
+@given(PIECES)
+@settings(deadline=None, max_examples=50)
+def test_whatever_comes_and_goes_the_driver_moves_the_arm_in_bounded_pieces_only(pieces: list[tuple[float, int, int]]) -> None:
+    """Its own straight ways: never faster than 2.5 times the joints' speed, never further than a command may be away."""
+    robot = FakeRobot(robot_spec.load("nico"))
+    robot.connect()
+    gate = CommandGate(DRIVER, "safety", "/", max_age_ns=100 * MS, future_ns=20 * MS)
+    gate.writers([HOME])
+    follower = Follower(robot, gate, timeout_ns=80 * MS, period_s=0.01)
+    fastest, now, heard = 2.5 * robot.spec.velocity * 0.01 + 1e-12, 0, -(10**12)
+    for counter, (offset, joint, periods) in enumerate(pieces, 1):
+        q = follower.reference.copy()
+        q[joint] += offset
+        q = robot.spec.clip(q)
+        followed, away = follower.following, float(np.abs(q - follower.reference).max())
+        message = arrival(counter, stamp_ms=now // MS + 10)
+        why = follower.offer(Command(robot.spec.joint_names, q, np.zeros_like(q), message.stamp_ns), message, now + 10 * MS, now)
+        assert bool(why) is (away > (0.2 if followed else 0.1)), why
+        heard = heard if why else now
+        for _ in range(periods):
+            now += 10 * MS
+            before, writes, arm = follower.reference.copy(), len(robot.sent), robot.read().position
+            follower.step(now)
+            robot.advance(0.01)
+            if follower.following:
+                assert now - heard <= 80 * MS and (np.abs(follower.reference - before) <= fastest).all()
+                assert np.abs(robot.sent[-1].position - q).max() <= np.abs(before - q).max() + 1e-12, "towards it"
+            else:
+                assert len(robot.sent) == writes, "it stands"
+            assert (np.abs(robot.read().position - arm) <= robot.spec.velocity * 0.01 + 1e-12).all()
+
+
 def test_after_placing_only_commands_from_the_new_place_are_followed(follower: Follower) -> None:
     q = moving(follower)
     follower.placed(q + 0.3)
