@@ -210,6 +210,15 @@ def test_a_filter_that_computes_something_else_is_found_without_the_recorded_com
     assert report.different > 100 and "no values can be shown" in str(report.first)
 
 
+def test_a_recording_computed_by_other_means_says_so(monkeypatch) -> None:
+    session = Session()
+    session.tick()
+    pages = session.filter.take_pages()
+    assert replay(entries([pages])).note == ""
+    monkeypatch.setattr(np, "__version__", "9.9")
+    assert "this is numpy 9.9" in replay(entries([pages])).note
+
+
 def test_a_lie_about_an_answer_is_found(monkeypatch) -> None:
     session = Session()
     session.start()

@@ -133,4 +133,4 @@ def text(report: Report) -> str:
     fed = f"{report.ticks} ticks, {report.inputs} inputs, {report.commands} outputs ({report.compared} of them also in {COMMAND})"
     if report.first is None:
         return f"{fed}: the same, bit for bit"
-    return f"{fed}: {report.different} differ; the first:\n{report.first}"
+    return "\n".join(filter(None, [f"{fed}: {report.different} differ; the first:", str(report.first), report.note]))

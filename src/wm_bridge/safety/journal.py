@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
+import platform
 import struct
 import time
 from collections import Counter
@@ -266,11 +268,17 @@ def outcome(command: Command | None, verdict: Verdict) -> tuple[int, int, bool, 
 
 
 def _begin(spec: JointTable, config: SafetyConfig) -> tuple[Value, ...]:
-    """Everything that a filter is made of, and the numpy that computes."""
+    """Everything that a filter is made of, and what computes."""
     table = np.array([getattr(spec, name) for name in TABLE], dtype=np.float64)
     effort = getattr(spec, "effort", None)
     rated = None if effort is None else np.array(effort, dtype=np.float64)
     described = isinstance(spec, RobotDescription)
     urdf = (spec.base_frame, spec.urdf_path().read_text(encoding="utf-8")) if described else None  # type: ignore[attr-defined]
     settings = json.dumps(dataclasses.asdict(config))
-    return tuple(spec.joint_names), table, rated, urdf, settings, np.__version__
+    return tuple(spec.joint_names), table, rated, urdf, settings, computed_by()
+
+
+def computed_by() -> str:
+    """What may round differently elsewhere."""
+    kernel = "with" if importlib.util.find_spec("wm_safety_kernel") else "without"
+    return f"numpy {np.__version__} on {platform.machine()}, {kernel} the compiled distances"

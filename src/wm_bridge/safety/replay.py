@@ -18,7 +18,7 @@ from wm_bridge.safety.answers import Answer
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health
-from wm_bridge.safety.journal import BEGIN, TICK, UNWRITABLE, Pages, outcome
+from wm_bridge.safety.journal import BEGIN, TICK, UNWRITABLE, Pages, computed_by, outcome
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.packing import Value, unpack
 
@@ -78,6 +78,7 @@ class Report:
         inputs, ticks: entries fed. commands: outputs made. compared: of those, how many the
             recording also holds as messages. different: entries whose answer differs.
         first: the first difference, None when every bit is the same.
+        note: "" when the recording was computed by the same means.
     """
 
     inputs: int = 0
@@ -86,6 +87,7 @@ class Report:
     compared: int = 0
     different: int = 0
     first: Difference | None = None
+    note: str = ""
 
 
 def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, config: SafetyConfig | None = None) -> Report:
@@ -108,6 +110,8 @@ def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, co
                 raise JournalError(f"entry {entry.number} could not be written down: {entry.arguments}")
             if entry.kind == BEGIN:
                 again = _Again(entry, folder, config)
+                if again.computed_by != computed_by():
+                    report.note = f"recorded with {again.computed_by}; this is {computed_by()}: it may round differently"
                 continue
             if again is None:
                 raise JournalError(f"the journal begins with {entry.kind!r} instead of {BEGIN!r}")
@@ -213,7 +217,7 @@ class _Again:
 
     def __init__(self, begin: Entry, folder: Path, config: SafetyConfig | None) -> None:
         try:
-            names, table, effort, described, settings, _ = begin.arguments
+            names, table, effort, described, settings, self.computed_by = begin.arguments
             lower, upper, velocity, acceleration, jerk = table
             spec: JointTable = _Joints(names, lower, upper, velocity, acceleration, jerk, effort)
             if described is not None:
