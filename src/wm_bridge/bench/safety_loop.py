@@ -120,7 +120,7 @@ class SafetyLoop:
         self._plan_ticks = max(_PLAN_NS // self._tick_ns, 1)
         self.now = 10**12
         self.q = spec.home.copy()
-        self.frame = 0
+        self.frame, self._things = 0, 0
         self.speed = np.zeros(len(self.names))
         self.goal = self.q[self.place]
         self.report = LoopReport()
@@ -223,11 +223,12 @@ class SafetyLoop:
 
     def _place_thing(self) -> None:
         rng, present = self.rng, self.filter.obstacles
+        self._things += 1  # never a name that is there: the filter would move that thing
         shape = str(rng.choice(["box", "sphere", "capsule"]))
         size = {"box": (0.05, 0.06, 0.2), "sphere": (0.04,), "capsule": (0.03, 0.2)}[shape]
         turn, room = rng.normal(size=4), self.spec.workspaces[self.arms[-1]]
         item = Obstacle(
-            f"thing {len(present)}", shape, size, rng.uniform(room.lower, room.upper),
+            f"thing {self._things}", shape, size, rng.uniform(room.lower, room.upper),
             turn / np.linalg.norm(turn),
         )  # fmt: skip
         if len(present) >= 3:
