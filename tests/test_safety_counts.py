@@ -63,8 +63,8 @@ def test_an_interrupted_count_goes_on_where_it_stopped(tmp_path):
     assert done == [4, 5, 6, 7, 8, 9]
 
 
-@pytest.mark.parametrize("other", [{"seed": 1}, {"git": "0000000"}])
-def test_a_count_of_another_seed_or_revision_begins_anew(tmp_path, other):
+@pytest.mark.parametrize("other", [{"seed": 1}, {"code": "0000000"}])
+def test_a_count_of_another_seed_or_other_code_begins_anew(tmp_path, other):
     file = tmp_path / "state.json"
     Ledger(file, 0).count("some", noted, 300, 100)
     kept = json.loads(file.read_text())

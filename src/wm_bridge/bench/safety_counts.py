@@ -7,6 +7,7 @@ where a run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from wm_bridge.bench.report import git_revision
+from wm_bridge import resources
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.safety.config import SafetyConfig
@@ -88,8 +89,20 @@ class ClosedLoop:
         return Count(found.ticks, found.breaches, found.broken_certificates, found.limited, -found.least_room_m, found.latched)
 
 
+def _code() -> str:
+    """Hash of what the counts are about: filter, loop, robots and settings."""
+    package = Path(__file__).resolve().parents[1]
+    files = [Path(__file__), package / "bench" / "safety_loop.py", *(package / "core").glob("*.py"), *(package / "safety").iterdir()]
+    for folder, pattern in (("config", "safety*.yaml"), ("config/robots", "*.yaml"), ("urdf", "*.urdf")):
+        files += resources.path(folder).glob(pattern)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in files if file.is_file()):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 class Ledger:
-    """Counts so far in a file; one that was begun with another revision, seed or size is begun anew.
+    """Counts so far in a file; one that was begun with other code, settings or seed is begun anew.
 
     Args:
         path: of the file; None keeps nothing.
@@ -98,7 +111,7 @@ class Ledger:
 
     def __init__(self, path: Path | None, seed: int) -> None:
         self._path, self._seed = path, seed
-        self._head = {"git": git_revision(), "seed": seed}
+        self._head = {"code": _code(), "seed": seed}
         self._kept: dict[str, Any] = {}
         if path is not None and path.is_file():
             kept = json.loads(path.read_text())
