@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+from types import ModuleType
 
 import numpy as np
+import plain_motion
 import pytest
+from plain_motion import brake_path
 from test_safety_distance import THINGS, postures
 from test_safety_filter import CONFIG, HOME, LIMITS, MS, Rig, T
 
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.core.types import Reason, SafetyMode
 from wm_bridge.robots import spec as robots
-from wm_bridge.safety import qp, sweep
+from wm_bridge.safety import brake, qp, sweep
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health, HealthMonitor, Level
 from wm_bridge.safety.lanes import Lanes
@@ -193,18 +196,33 @@ def test_the_bound_of_one_number_is_that_of_the_arrays_where_one_period_is_just_
         assert lanes._cap(s * dt, step) == pytest.approx(expected, rel=1e-14, abs=0.0)
 
 
-# ---- distances without the compiled module -------------------------------------------
+# ---- without the compiled module -----------------------------------------------------
+
+
+def without_kernel(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module as it is where nothing was compiled."""
+    monkeypatch.setitem(sys.modules, "wm_safety_kernel", None)
+    source = importlib.util.spec_from_file_location("without_kernel", module.__file__)
+    assert source is not None and source.loader is not None
+    made = importlib.util.module_from_spec(source)
+    source.loader.exec_module(made)
+    assert made.kernel is None
+    return made
 
 
 def test_without_the_compiled_module_the_arrays_measure(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "wm_safety_kernel", None)
-    source = importlib.util.spec_from_file_location("sweep_without_kernel", sweep.__file__)
-    assert source is not None and source.loader is not None
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    assert module.kernel is None
+    plain = without_kernel(sweep, monkeypatch)
     pairs = build(RobotShapes.from_spec(NICO), CONFIG.scene, {})
-    assert isinstance(module.sweep_of(pairs.tables), module.NumpySweep)
+    assert isinstance(plain.sweep_of(pairs.tables), plain.NumpySweep)
+
+
+def test_without_the_compiled_module_the_brake_is_the_same_to_the_bit(monkeypatch) -> None:
+    v, a = np.array([0.7, -0.9, 0.0]), np.array([2.0, -1.0, 0.0])
+    expected = brake_path(HOME, v, brake.stop_from(v, a, LIMITS, 0.01), LIMITS, 0.01)
+    plain = without_kernel(brake, monkeypatch)
+    monkeypatch.setattr(plain_motion, "path_of", plain.path_of)
+    np.testing.assert_array_equal(brake_path(HOME, v, brake.stop_from(v, a, LIMITS, 0.01), LIMITS, 0.01), expected)
+    assert len(expected) > 10
 
 
 def test_gradients_of_capsules_alone_are_those_among_all_pairs() -> None:
