@@ -32,14 +32,15 @@ ROOT = Path(__file__).resolve().parents[1]
 SAFETY = ROOT / "src" / "wm_bridge" / "safety"
 OTHERS = {"__init__.py", "viability.py"}  # viability.py is itself a test: the fuzzer of the box
 TESTS = (  # quick ones first: most mutants do not get far
-    "filter supervision settings rare replay kernel oracle distance streams ladder limits fast"
+    "boundaries filter supervision settings rare replay kernel oracle distance streams ladder limits fast"
 ).split()
 FIRST = {  # where a change of a file is seen soonest; then the others
     "gaps": ["kernel", "distance"], "selection": ["kernel", "distance"], "sweep": ["kernel"], "surroundings": ["distance"],
     "chain": ["settings", "distance"], "shapes": ["settings", "distance"], "obstacles": ["distance"], "guard": ["distance", "rare"],
     "lanes": ["fast"], "brake": ["oracle", "fast", "limits"], "box": ["fast"], "limits": ["oracle", "limits"], "postcheck": ["limits"],
     "replay": ["replay"], "journal": ["replay"], "packing": ["replay"], "qp": ["rare", "distance"], "chooser": ["rare", "distance", "fast"],
-    "human": ["supervision"], "trust": ["supervision"], "health": ["supervision"], "stricter": ["supervision"], "budget": ["supervision"],
+    "stricter": ["supervision"], "supervision": ["supervision"], "watching": ["supervision", "rare"], "filter": ["filter", "rare"],
+    "outputs": ["filter"], "follower": ["filter"], "inputs": ["filter"],
     "config": ["settings"], "scene": ["settings"], "settings": ["settings"],
 }  # fmt: skip
 LIMIT_S = 180.0  # processor time of one mutant

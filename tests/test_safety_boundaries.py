@@ -1,0 +1,274 @@
+"""Exactly at a limit: which side it belongs to. A limit that moves by one step of its unit is another limit."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from test_safety_filter import CONFIG, LIMITS
+
+from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
+from wm_bridge.safety.budget import TimeBudget
+from wm_bridge.safety.content import ABSURD, check_state, check_trajectory
+from wm_bridge.safety.health import Grade, Health, HealthMonitor, Level
+from wm_bridge.safety.human import HumanMonitor, allowed_speed
+from wm_bridge.safety.ladder import Ladder
+from wm_bridge.safety.monitor import MS, CameraMonitor, ClockMonitor, StampCheck, TrackingMonitor, Watchdog
+from wm_bridge.safety.postcheck import POSITION_SLACK, VELOCITY_SLACK, MotionCheck
+from wm_bridge.safety.presence import Deadman, Heartbeat
+from wm_bridge.safety.record import KEPT, Intervention, InterventionRecord
+from wm_bridge.safety.start import describe_outside
+from wm_bridge.safety.trust import TrustMonitor
+
+NAMES = ("a", "b", "c")
+
+
+def plan(points: int = 1, value: float = 0.0, speed: float = 0.0, times: tuple[int, ...] | None = None) -> Trajectory:
+    times = tuple(range(points)) if times is None else times
+    return Trajectory(("b",), times, np.full((len(times), 1), value), np.full((len(times), 1), speed), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (plan(1), Reason.NONE),
+        (plan(4), Reason.NONE),
+        (plan(5), Reason.MALFORMED),
+        (plan(0), Reason.MALFORMED),
+        (plan(value=ABSURD), Reason.NONE),
+        (plan(value=-np.nextafter(ABSURD, 1e9)), Reason.MALFORMED),
+        (plan(speed=-ABSURD), Reason.NONE),
+        (plan(speed=np.nextafter(ABSURD, 1e9)), Reason.MALFORMED),
+        (plan(times=(0, 100)), Reason.NONE),
+        (plan(times=(0, 101)), Reason.MALFORMED),
+        (plan(times=(-1, 5)), Reason.MALFORMED),
+        (plan(times=(5, 5)), Reason.MALFORMED),
+        (plan(times=(5, 6)), Reason.NONE),
+        (plan(value=math.nan), Reason.NONFINITE),
+        (plan(speed=math.inf), Reason.NONFINITE),
+    ],
+)
+def test_a_plan_is_judged_by_its_content_exactly_at_the_limits(content: Trajectory, reason: Reason) -> None:
+    found, detail = check_trajectory(content, NAMES, 4, 100)
+    assert found is reason and bool(detail) is bool(reason)
+
+
+def test_a_state_names_every_joint_once() -> None:
+    def state(*names: str) -> JointState:
+        return JointState(names, *np.zeros((3, len(names))), stamp_ns=1)
+
+    assert check_state(state("c", "a", "b"), NAMES)[0] is Reason.NONE
+    for wrong, word in ((state("a", "b"), "lacks"), (state("a", "b", "b"), "twice"), (state("a", "b", "c", "d"), "unknown")):
+        found, detail = check_state(wrong, NAMES)
+        assert found is Reason.NAMES and word in detail
+
+
+def test_stamps_exactly_at_their_limits() -> None:
+    check = StampCheck(100, 20, Reason.STALE_STATE)
+    now = 1000
+    for stamp, reason in (
+        (0, Reason.ZERO_STAMP), (-1, Reason.ZERO_STAMP), (1, Reason.STALE_STATE), (899, Reason.STALE_STATE), (900, Reason.NONE),
+        (1020, Reason.NONE), (1021, Reason.FUTURE_STAMP),
+    ):  # fmt: skip
+        assert check.check(stamp, now) is reason, stamp
+    assert StampCheck(100, 20, Reason.STALE_STATE).check(1, 50) is Reason.NONE
+    check.accept(950)
+    assert [check.check(stamp, now) for stamp in (949, 950, 951)] == [Reason.REPLAYED, Reason.REPLAYED, Reason.NONE]
+    check.forget()
+    assert check.check(950, now) is Reason.NONE
+
+
+def test_watchdogs_and_clocks_exactly_at_their_limits() -> None:
+    dog = Watchdog()
+    assert dog.expired(0, 10**18), "never fed"
+    dog.feed(5)
+    assert not dog.expired(15, 10) and dog.expired(16, 10)
+    dog.clear()
+    assert dog.expired(5, 10**18)
+    clock = ClockMonitor(100)
+    assert [clock.jumped(t) for t in (500, 500, 600, 701, 700, 0, 1)] == [False, False, False, True, True, True, False]
+
+
+def test_an_arm_is_lost_only_after_its_patience_and_from_the_first_moment_on() -> None:
+    watch = TrackingMonitor(0.35, 300)
+    assert not watch.lost(0.35, 0) and not watch.lost(0.36, 10) and not watch.lost(0.36, 310) and watch.lost(0.36, 311)
+    assert not watch.lost(0.35, 312) and not watch.lost(0.4, 313) and not watch.lost(0.4, 613) and watch.lost(0.4, 614)
+    watch = TrackingMonitor(0.35, 300)
+    assert not watch.lost(math.nan, 0) and watch.lost(math.nan, 301), "an error that is no number is no small one"
+
+
+@pytest.mark.parametrize(("frames", "long", "moved", "frozen"), [(8, 500, 0.02, True), (7, 500, 0.02, False), (8, 499, 0.02, False), (8, 500, 0.0199, False)])
+def test_a_frozen_picture_needs_frames_time_and_motion(frames: int, long: int, moved: float, frozen: bool) -> None:
+    camera = CameraMonitor(500, 8, 0.02, StampCheck(10**9, 0, Reason.STALE_CAMERA))
+    for k in range(frames):
+        last = k == frames - 1
+        position = np.array([0.0, -moved if last else 0.0])
+        assert camera.observe(1000 + k, 77, position, 2000, long if last else 0) is Reason.NONE
+    assert bool(camera.reasons(long) & Reason.FROZEN_CAMERA) is frozen
+    camera.observe(1000 + frames, 77, np.zeros(2), 2000, long)
+    assert bool(camera.reasons(long) & Reason.FROZEN_CAMERA) is frozen, "it stays until the picture changes"
+    camera.observe(1001 + frames, 78, np.zeros(2), 2000, long)
+    assert not camera.reasons(long)
+    assert camera.reasons(long + 500) is Reason.NONE and camera.reasons(long + 501) is Reason.STALE_CAMERA
+
+
+def test_budget_of_ticks_exactly_at_its_limits() -> None:
+    budget = TimeBudget(8.0, 20.0)
+    assert not budget.exceeded(8_000_000) and not budget.lost
+    assert budget.exceeded(8_000_001) and not budget.lost
+    assert budget.exceeded(8_000_001) and not budget.lost
+    assert budget.exceeded(8_000_001) and budget.lost, "24 ms in a row"
+    assert not budget.exceeded(1) and not budget.lost, "the row is over"
+    budget = TimeBudget(8.0, 20.0)
+    assert budget.exceeded(10_000_000) and not budget.lost and budget.exceeded(10_000_000) and budget.lost
+
+
+def test_grades_exactly_at_their_thresholds() -> None:
+    grade = Grade((55.0, 65.0, 75.0), 3.0)
+    seen = [grade.update(x) for x in (54.9, 55.0, 64.9, 65.0, 75.0, 72.1, 72.0, 62.1, 62.0, 52.1, 52.0)]
+    assert seen == [0, 1, 1, 2, 3, 3, 2, 2, 1, 1, 0]
+    assert grade.update(math.nan) is Level.STOP
+
+
+def test_effort_must_last_exactly_so_long() -> None:
+    watch = HealthMonitor(CONFIG.health, np.array([10.0, 2.0]))
+    heavy, wait = Health(effort=(0.0, -1.7)), round(CONFIG.health.effort_ms * MS)
+    assert watch.observe(heavy, 100) is Level.OK and watch.observe(heavy, 99 + wait) is Level.OK
+    assert watch.observe(heavy, 100 + wait) is Level.WARN and "85 %" in watch.detail
+    assert watch.observe(Health(effort=(1.0,)), 100 + wait) is Level.STOP and "1 joints reported, expected 2" in watch.detail
+    watch = HealthMonitor(CONFIG.health, np.array([10.0, 2.0]))
+    watch.observe(heavy, 0)
+    watch.observe(Health(effort=(0.0, 0.1)), 10)
+    assert watch.observe(heavy, 1 + wait) is Level.OK, "it begins anew"
+    assert watch.observe(Health(errors=("b error 4",)), 0) is Level.STOP and "b error 4" in watch.detail
+    assert watch.observe(Health(), 0) is Level.OK
+
+
+def test_separation_exactly_where_it_begins_and_with_the_walk_since() -> None:
+    s = CONFIG.human
+    least = s.clearance_m + s.walking_speed_m_s * s.reaction_ms * 1e-3
+    assert allowed_speed(least, s) == 0.0 < allowed_speed(np.nextafter(least + 1e-9, 9.0), s)
+    watch = HumanMonitor(dataclasses.replace(s, enabled=True), 20 * MS)
+    now, limit = 10**12, round(s.timeout_ms * MS)
+    assert watch.speed_limit(now, 0) == 0.0, "nobody looked yet"
+    assert watch.observe(2.0, now, now, 0) is Reason.NONE
+    assert watch.speed_limit(now, limit) == allowed_speed(2.0, s) > 0.0 == watch.speed_limit(now, limit + 1)
+    assert watch.speed_limit(now + 100 * MS, 0) == pytest.approx(allowed_speed(2.0 - 0.1 * s.walking_speed_m_s, s))
+    assert watch.speed_limit(now - 50 * MS, 0) == allowed_speed(2.0, s), "stamped a little ahead: no credit"
+    assert watch.observe(0.0, now + 1, now, 0) is Reason.NONE and watch.speed_limit(now, 0) == 0.0
+    assert watch.observe(-1e-9, now + 2, now, 0) is Reason.NONFINITE and watch.observe(math.nan, now + 2, now, 0) is Reason.NONFINITE
+    assert HumanMonitor(s, 0).speed_limit(now, 0) == math.inf, "off"
+
+
+def test_trust_exactly_at_its_thresholds() -> None:
+    s = dataclasses.replace(CONFIG.trust, enabled=True)
+    watch, stamp = TrustMonitor(s, 20 * MS), 10**12
+    assert watch.holds(0) and watch.slows(), "nothing was said yet"
+
+    def after(trust: float) -> tuple[bool, bool]:
+        nonlocal stamp
+        stamp += 1
+        assert watch.observe(trust, stamp, stamp, 0) is Reason.NONE
+        return watch.holds(0), watch.slows()
+
+    up, high = s.hold_below + s.hysteresis, s.slow_below + s.hysteresis
+    assert after(np.nextafter(up, 0.0)) == (True, True) and after(up) == (False, True)
+    assert after(s.hold_below) == (False, True) and after(np.nextafter(s.hold_below, 0.0)) == (True, True)
+    assert after(high) == (False, False) and after(s.slow_below) == (False, False)
+    assert after(np.nextafter(s.slow_below, 0.0)) == (False, True)
+    assert after(1.0) == (False, False) and after(np.nextafter(1.0, 2.0)) == (True, True) and after(0.0) == (True, True)
+    assert after(1.0) == (False, False) and after(-0.1) == (True, True) and after(math.nan) == (True, True)
+    after(1.0)
+    limit = round(s.timeout_ms * MS)
+    assert not watch.holds(limit) and watch.holds(limit + 1)
+    off = TrustMonitor(CONFIG.trust, 0)
+    assert not off.holds(0) and not off.slows()
+
+
+def test_the_deadman_and_the_drivers_heart_exactly_at_their_time() -> None:
+    required = dataclasses.replace(CONFIG.deadman, required=True)
+    hand, limit = Deadman(required), round(required.timeout_ms * MS)
+    assert hand.released(0)
+    hand.observe(True, 5)
+    assert not hand.released(5 + limit) and hand.released(6 + limit)
+    hand.observe(1, 7)  # type: ignore[arg-type]  anything but True is released
+    assert hand.released(7) and not Deadman(CONFIG.deadman).released(0)
+    heart = Heartbeat(CONFIG.driver)
+    limit = round(CONFIG.driver.timeout_ms * MS)
+    assert not heart.dead(10**15), "not watched before the first beat"
+    heart.observe(0, 5)
+    assert not heart.dead(5 + limit) and heart.dead(6 + limit)
+    heart.observe(0, 6 + limit)
+    assert heart.dead(6 + limit), "a frozen counter is no beat"
+    heart.observe(1, 6 + limit)
+    assert not heart.dead(6 + limit)
+    assert Heartbeat(dataclasses.replace(CONFIG.driver, required=True)).dead(0)
+
+
+def test_where_the_arm_may_begin() -> None:
+    inside = describe_outside(NAMES, np.array([LIMITS.upper[0] + 0.04, LIMITS.lower[1] - 0.04, 0.0]), LIMITS, 0.04 + 1e-12)
+    assert inside == ""
+    for j, q in ((0, LIMITS.upper[0] + 0.05), (1, LIMITS.lower[1] - 0.05)):
+        position = np.array([0.0, -1.0, 0.0])
+        position[j] = q
+        assert describe_outside(NAMES, position, LIMITS, 0.04).startswith(NAMES[j])
+
+
+def test_the_ladder_step_by_step() -> None:
+    ladder = Ladder()
+    assert ladder.stopped(True) and ladder.mode is SafetyMode.LATCHED and not ladder.enabled
+    ladder.release()
+    assert ladder.stopped(True) and (ladder.mode, ladder.reasons) == (SafetyMode.HOLD, Reason.NOT_ENABLED)
+    ladder.enabled = True
+    assert not ladder.stopped(False)
+    ladder.brake(Reason.NAMES, "one")
+    ladder.brake(Reason.STATE_JUMP, "two")
+    assert ladder.stopped(False) and ladder.mode is SafetyMode.BRAKE and ladder.reasons == Reason.NAMES | Reason.STATE_JUMP
+    assert ladder.stopped(True) and ladder.mode is SafetyMode.BRAKE, "at rest: for the last time"
+    assert not ladder.stopped(True)
+    ladder.latch(Reason.HEALTH, "hot")
+    ladder.latch(Reason.HEALTH, "hotter")
+    ladder.latch(Reason.STOP_REQUEST, "stop")
+    assert not ladder.enabled and ladder.latched == Reason.HEALTH | Reason.STOP_REQUEST and ladder.latch_detail == "stop"
+    assert ladder.stopped(True) and ladder.mode is SafetyMode.LATCHED
+    ladder.release()
+    ladder.latch(Reason.HEALTH, "hot")
+    ladder.latch(Reason.HEALTH, "hotter")
+    assert ladder.latch_detail == "hot"
+
+
+def test_the_record_keeps_the_last_ten_thousand_and_counts_all() -> None:
+    record = InterventionRecord()
+    one = Intervention(1, SafetyMode.LIMITED, Reason.WORKSPACE, np.zeros(1), np.zeros(1), 0.1, 0.0)
+    for _ in range(KEPT + 3):
+        record.add(one)
+    assert record.count == KEPT + 3 and len(record.take()) == KEPT == 10_000 and record.take() == ()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_post_check_allows_just_the_slack_for_rounding(sign: float) -> None:
+    dt = 0.01
+    check, edge = MotionCheck(LIMITS, dt), LIMITS.upper if sign > 0 else LIMITS.lower
+
+    def rest(q: np.ndarray) -> Reason:
+        return check(np.tile(q, (3, 1)), np.tile(q, (2, 1)))
+
+    assert rest(edge + sign * 0.9 * POSITION_SLACK) is Reason.NONE
+    assert rest(edge + sign * 1.1 * POSITION_SLACK) is Reason.POSITION_LIMIT
+    for share, reason in ((1.0, False), (1.0 + 1e-5, True)):
+        for quantity, limit in (("velocity", LIMITS.velocity), ("acceleration", LIMITS.acceleration), ("jerk", LIMITS.jerk)):
+            q = _curve(quantity, sign * share * limit, dt)
+            assert check.exceeds(q[:3], q[3]) is reason, (quantity, share)
+    assert VELOCITY_SLACK < 1e-8
+
+
+def _curve(quantity: str, value: np.ndarray, dt: float) -> np.ndarray:
+    """(4, 3) outputs whose last difference of that order is ``value``, and those of higher order 0."""
+    k = np.arange(4)[:, None]
+    if quantity == "velocity":
+        return value * dt * k
+    if quantity == "acceleration":
+        return 0.5 * value * dt**2 * k * (k - 3)
+    return value * dt**3 * (k == 3)
