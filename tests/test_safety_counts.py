@@ -31,7 +31,7 @@ def test_a_hundred_thousand_ticks_of_the_whole_filter_break_no_margin_and_no_cer
     assert found.ticks >= 100_000
     assert not found.violations and not found.broken and not found.latched, found
     assert found.limited > 10_000  # the margins were met
-    assert 0.0 <= -found.worst < 0.001  # and reached
+    assert -1e-6 <= -found.worst < 0.001  # and reached, as exactly as coal measures
 
 
 # ---- the count itself --------------------------------------------------------------------
