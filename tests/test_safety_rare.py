@@ -19,6 +19,7 @@ from wm_bridge.core.types import Reason, SafetyMode
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety import brake, qp, sweep
 from wm_bridge.safety.filter import SafetyFilter
+from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.health import Health, HealthMonitor, Level
 from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import stopping_speed
@@ -233,3 +234,42 @@ def test_gradients_of_capsules_alone_are_those_among_all_pairs() -> None:
         alone = measured.gradients(q, capsules)
         np.testing.assert_allclose(alone, measured.gradients(q, every)[: len(capsules)], atol=1e-12)
         assert np.abs(alone).max() > 0.05
+
+
+def test_a_pair_that_was_too_near_at_the_start_keeps_its_margin_once_it_has_it() -> None:
+    """A ball 1 cm beside the palm, margin 2 cm: away is allowed, and then not back again."""
+    shapes, margin = RobotShapes.from_spec(NICO), CONFIG.scene.obstacle_margin_m
+    joint, q = NICO.index("r_shoulder_z"), np.array(NICO.home)
+    scene = dataclasses.replace(CONFIG.scene, self_margin_m=1e-4)
+    probe = DistanceGuard(shapes, scene, 0.01)
+    hand = shapes.chain.frames(q)[shapes.joint[shapes.names.index("right_palm")]][:3, 3]
+
+    def ball(y: float) -> Obstacle:
+        return Obstacle("ball", "sphere", (0.03,), np.array([hand[0], hand[1] + y, hand[2]]))
+
+    def room(y: float) -> float:
+        made = DistanceGuard(shapes, scene, 0.01)
+        made.add(ball(y), 0)
+        return made.tightest(q).distance
+
+    side = next(y for y in np.arange(-0.05, -0.3, -0.002) if room(float(y)) > 0.5 * margin)
+    probe.add(ball(float(side)), 0)
+    probe.start(q)
+
+    def certified(begin: np.ndarray, end: np.ndarray) -> bool:
+        found = probe.assess(begin, np.stack([end, end]), 0)
+        return found.certificate.room >= 0.0
+
+    away = 0.002 if probe.tightest(q + 0.02 * np.eye(len(q))[joint]).room > probe.tightest(q).room else -0.002
+    step = away * np.eye(len(q))[joint]
+    assert not certified(q, q - step), "no nearer than it is"
+    places = [q]
+    while probe.tightest(places[-1]).room < 0.01:
+        assert certified(places[-1], places[-1] + step)
+        places.append(places[-1] + step)
+    back = [probe.tightest(place).room for place in places]
+    assert back[0] < 0.0 and len(places) > 5
+    for now, then, left in zip(places[::-1], places[-2::-1], back[-2::-1], strict=False):
+        assert certified(now, then) is bool(left >= 0.0), left
+        if left < 0.0:
+            break
