@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures |= {"least_room_m": -loop.worst, "loop_limited": loop.limited}
         rows += [
             ("closed loop: ticks, limited", f"{loop.ticks}, {loop.limited}"),
-            ("  margin breaches (coal)", f"{loop.violations}, least room {-1e3 * loop.worst:.4f} mm"),
+            ("  margin breaches (coal)", f"{loop.violations}, least room {-1e3 * loop.worst:.1e} mm"),
             ("  broken certificates", str(loop.broken)),
         ]
         wrong += ["closed loop"] * bool(loop.violations + loop.broken) + [f"latched: {loop.latched}"] * bool(loop.latched)
