@@ -107,7 +107,7 @@ def changes(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _left_alone(tree: ast.AST) -> set[int]:
-    """Ids of nodes that decide nothing: annotations, texts of errors and answers, decorators, asserts."""
+    """Ids of nodes that decide nothing: annotations, texts of errors and answers, decorators, asserts, `zip(strict=True)`."""
     alone: set[int] = set()
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
@@ -117,7 +117,7 @@ def _left_alone(tree: ast.AST) -> set[int]:
             parts += [node.returns, *(argument.annotation for argument in (*node.args.args, *node.args.kwonlyargs))]
         if isinstance(node, ast.AnnAssign):
             parts.append(node.annotation)
-        if isinstance(node, (ast.Raise, ast.JoinedStr, ast.Assert)):
+        if isinstance(node, (ast.Raise, ast.JoinedStr, ast.Assert)) or (isinstance(node, ast.keyword) and node.arg == "strict"):
             parts.append(node)
         for part in parts:
             if part is not None:

@@ -157,6 +157,7 @@ def test_separation_exactly_where_it_begins_and_with_the_walk_since() -> None:
     assert watch.speed_limit(now, limit) == allowed_speed(2.0, s) > 0.0 == watch.speed_limit(now, limit + 1)
     assert watch.speed_limit(now + 100 * MS, 0) == pytest.approx(allowed_speed(2.0 - 0.1 * s.walking_speed_m_s, s))
     assert watch.speed_limit(now - 50 * MS, 0) == allowed_speed(2.0, s), "stamped a little ahead: no credit"
+    assert watch.observe(9.0, now, now, 0) is Reason.REPLAYED
     assert watch.observe(0.0, now + 1, now, 0) is Reason.NONE and watch.speed_limit(now, 0) == 0.0
     assert watch.observe(-1e-9, now + 2, now, 0) is Reason.NONFINITE and watch.observe(math.nan, now + 2, now, 0) is Reason.NONFINITE
     assert HumanMonitor(s, 0).speed_limit(now, 0) == math.inf, "off"
@@ -183,6 +184,7 @@ def test_trust_exactly_at_its_thresholds() -> None:
     after(1.0)
     limit = round(s.timeout_ms * MS)
     assert not watch.holds(limit) and watch.holds(limit + 1)
+    assert watch.observe(1.0, stamp, stamp, 0) is Reason.REPLAYED, "an old report is no new trust"
     off = TrustMonitor(CONFIG.trust, 0)
     assert not off.holds(0) and not off.slows()
 
