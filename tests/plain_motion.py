@@ -1,4 +1,4 @@
-"""Plain forms on whole arrays that the quick forms of the tick (`safety/lanes.py`) are held against."""
+"""Plain forms on whole arrays that the quick forms of the tick (`safety/lanes.py`, `compiled.py`) are held against."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray, Reason
 from wm_bridge.safety.box import SEARCH_STEPS, Motion
-from wm_bridge.safety.brake import Stop, _rest, path_of, stop_from
+from wm_bridge.safety.brake import Stop, _rest, stop_from
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.postcheck import MotionCheck
 
@@ -36,8 +36,19 @@ def brake_path(
     ends = stop.m + stop.h + stop.n
     step = limits.jerk * dt
     parts = np.stack([-stop.sign * (step * dt), stop.b, ends, ends - stop.n + stop.top + 1.0])
-    count = max(int(ends.max()), 1)
-    return path_of(q, v, parts, limits.acceleration / step, dt, count)[1:]
+    return lay_path(q, v, parts, limits.acceleration / step, dt, max(int(ends.max()), 1))[1:]
+
+
+def lay_path(
+    q: FloatArray, v: FloatArray, parts: FloatArray, most: FloatArray, dt: float, count: int
+) -> FloatArray:
+    """`brake.path_of` in arrays."""
+    turn, b, ends, ramp = parts
+    i = np.arange(1.0, min(count, 4096) + 1.0)[:, None]
+    b = np.minimum(np.minimum(b + i, most), np.maximum(ramp - i, 0.0))
+    speed = v + turn * np.add.accumulate(b)
+    speed = np.where(i < ends, speed, 0.0)
+    return np.concatenate([q[None], q + dt * np.add.accumulate(speed)])
 
 
 def approach(

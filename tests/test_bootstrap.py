@@ -28,8 +28,8 @@ def bare(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "src" / "wm_bridge" / "cli", place / "src" / "wm_bridge" / "cli", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("wm", "src/wm_bridge/__init__.py", "src/wm_bridge/errors.py"):
         shutil.copy(ROOT / name, place / name)
-    (place / venv_setup.KERNEL).parent.mkdir()
-    shutil.copy(ROOT / venv_setup.KERNEL, place / venv_setup.KERNEL)
+    (place / venv_setup.COMPILED).parent.mkdir()
+    shutil.copy(ROOT / venv_setup.COMPILED, place / venv_setup.COMPILED)
     shutil.copytree(ROOT / "requirements", place / "requirements")
     for package in venv_setup.INTERFACES:
         shutil.copytree(ROOT / package, place / package)
@@ -149,9 +149,9 @@ def test_the_keys_follow_what_the_steps_depend_on(bare):
     dev = bare / "requirements/dev.txt"
     dev.write_text(dev.read_text() + "\n")
     assert {name for name, key in keys().items() if key != before[name]} == {"wm_interfaces", "dev"}
-    kernel = bare / venv_setup.KERNEL
-    kernel.write_text(kernel.read_text() + "\n")
-    assert {name for name, key in keys().items() if key != before[name]} == {"wm_interfaces", "dev", "kernel"}
+    compiled = bare / venv_setup.COMPILED
+    compiled.write_text(compiled.read_text() + "\n")
+    assert {name for name, key in keys().items() if key != before[name]} == {"wm_interfaces", "dev", "compiled"}
 
 
 def test_the_stamp_check_of_a_second_start_is_fast():

@@ -124,13 +124,6 @@ def test_code_from_colcon_finds_its_data(installed, tmp_path):
 
 
 @pytest.mark.slow
-def test_colcon_build_compiles_the_safety_kernel(installed, tmp_path):
-    code = "import wm_safety_kernel; print(wm_safety_kernel.__file__)"
-    file = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed / "wm_bridge" / SITE))
-    assert Path(file.strip()).is_relative_to(installed)
-
-
-@pytest.mark.slow
 def test_interfaces_from_colcon_import(installed, tmp_path):
     prefix = installed / "wm_interfaces"
     code = "import wm_interfaces; from wm_interfaces.action import ReachGoal; ReachGoal.Goal(); import sys; print(wm_interfaces.__file__)"
@@ -173,10 +166,6 @@ def test_the_wheel_holds_all_code_and_the_checkpoints(wheel_names):
     wanted = shipped("src/wm_planner/checkpoints") | {f"src/{package}/py.typed" for package in ("wm_planner", "wm_bridge")}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "src").rglob("*.py")}
     assert {name.removeprefix("src/") for name in wanted} <= wheel_names
-
-
-def test_the_wheel_holds_the_safety_kernel(wheel_names):
-    assert any(name.startswith("wm_safety_kernel") and name.endswith(".so") for name in wheel_names)
 
 
 def test_the_wheel_holds_robot_description_and_config(wheel_names):

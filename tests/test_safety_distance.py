@@ -73,7 +73,7 @@ def test_the_hand_over_the_table_is_measured_exactly(guard):
         inside = (corners[:, :2] > scene.table_lower[:2]) & (corners[:, :2] < scene.table_upper[:2])
         if inside.all() and height > 0:
             over += 1
-            found = pairs.measure(SHAPES.chain.frames(q[None]), table).distance[0].min()
+            found = pairs.sweep.at(q)[table].min()
             assert found == pytest.approx(height, abs=1e-12)
     assert over > 5
 
@@ -81,16 +81,13 @@ def test_the_hand_over_the_table_is_measured_exactly(guard):
 def test_gradients_are_the_slopes_of_the_distances(guard):
     pairs, every = guard._pairs, np.arange(len(guard._pairs.names))
 
-    def distance(q):
-        return pairs.measure(SHAPES.chain.frames(q[None]), every).distance[0]
-
     wrong = total = 0
     for q in postures(8):
-        slopes = pairs.gradients(SHAPES.chain.frames(q), every)
+        slopes = pairs.sweep.gradients(q, every)
         for joint in range(len(q)):
             step = np.zeros_like(q)
             step[joint] = 1e-6
-            numeric = (distance(q + step) - distance(q - step)) / 2e-6
+            numeric = (pairs.sweep.at(q + step) - pairs.sweep.at(q - step)) / 2e-6
             assert (np.abs(numeric) <= pairs.lever[:, joint] + 1e-6).all()
             wrong += int((np.abs(numeric - slopes[:, joint]) > 1e-4).sum())
             total += len(every)
@@ -103,11 +100,8 @@ def test_the_swept_bound_holds_between_the_postures(guard):
     for q in postures(15, seed=1):
         end = q + rng.normal(0, 0.03, len(q))
         way = q + np.linspace(0, 1, 21)[:, None] * (end - q)
-        between = guard._pairs.measure(SHAPES.chain.frames(np.stack([q, end])), every).between[0]
-        lever = guard._pairs.lever
-        turn = np.abs(end - q) @ (lever > 0).T
-        bound = between - 0.125 * lever.max(axis=1) * turn**2
-        lowest = guard._pairs.measure(SHAPES.chain.frames(way), every).distance.min(axis=0)
+        bound = guard._pairs.sweep.along(np.stack([q, end]), every, True).lowest
+        lowest = np.min([guard._pairs.sweep.at(row) for row in way], axis=0)
         assert (bound <= lowest + 1e-9).all()
 
 

@@ -14,7 +14,6 @@ from wm_bridge.core.types import Reason
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.box import Motion, acceleration_box, excess, project
 from wm_bridge.safety.brake import first_acceleration, stop_from
-from wm_bridge.safety.chain import Chain
 from wm_bridge.safety.chooser import StepChooser
 from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.lanes import Lanes
@@ -99,16 +98,6 @@ def test_the_look_before_the_brake_never_objects_alone():
 # ---- distances ---------------------------------------------------------------------
 
 
-def test_the_frames_of_some_limbs_are_those_of_the_whole_robot():
-    chain, rng = Chain(SPEC), np.random.default_rng(0)
-    q = rng.uniform(SPEC.lower, SPEC.upper, (7, len(SPEC.joint_names)))
-    whole = chain.frames(q)
-    for joints in ([3], [1, 9], [14], [6, 12, 14], [0]):
-        tree = chain.tree(joints)
-        assert set(joints) <= set(tree.joints)
-        assert np.array_equal(tree.frames(q), whole[:, tree.joints])
-
-
 def test_no_pair_is_left_out_that_comes_below_its_floor_within_the_way():
     """Random walks, to and fro, long between looks: against the distances themselves."""
     rng = np.random.default_rng(4)
@@ -124,12 +113,11 @@ def test_no_pair_is_left_out_that_comes_below_its_floor_within_the_way():
         near = guard._in_reach(way, guard._still)
         renewed += guard._asked == 0
         there = np.stack([q, *(q + rng.choice([-1.0, 1.0], q.size) * way for _ in range(3))])
-        distance = guard._pairs.measure(SHAPES.chain.frames(there), every).distance.min(axis=0)
+        distance = np.min([guard._pairs.sweep.at(row) for row in there], axis=0)
         assert set(np.flatnonzero(distance < guard._floor)) <= set(near)
         left_out += len(every) - len(near)
         if near.size:
-            chosen = guard._pairs.select(near)
-            guard._note(q, near, chosen.measure(chosen.tree.frames(q[None])).distance[0])
+            guard._note(q, near, guard._pairs.sweep.at(q)[near])
     assert left_out > 0.5 * 1500 * len(every) and renewed > 10
 
 
@@ -195,9 +183,7 @@ def test_whatever_is_sent_keeps_all_pairs_off_on_its_whole_stop(monkeypatch, see
         if kind == "rows first" or sum(seen.values()) % 10 == 0:
             path = np.concatenate([q[None], choice.step.outputs])
             fine = np.concatenate([path[:-1] + share * np.diff(path, axis=0) for share in (0.0, 0.35, 0.7)] + [path[-1:]])
-            every = np.arange(len(guard._pairs.names))
-            distance = guard._pairs.measure(SHAPES.chain.frames(fine), every).distance
-            assert (distance >= guard._floor - 2e-9).all()
+            assert all((guard._pairs.sweep.at(row) >= guard._floor - 2e-9).all() for row in fine)
         return choice
 
     monkeypatch.setattr(StepChooser, "_again", watch_again)

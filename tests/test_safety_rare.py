@@ -197,43 +197,7 @@ def test_the_bound_of_one_number_is_that_of_the_arrays_where_one_period_is_just_
         assert lanes._cap(s * dt, step) == pytest.approx(expected, rel=1e-14, abs=0.0)
 
 
-# ---- without the compiled module -----------------------------------------------------
-
-
-def without_kernel(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module as it is where nothing was compiled."""
-    monkeypatch.setitem(sys.modules, "wm_safety_kernel", None)
-    source = importlib.util.spec_from_file_location("without_kernel", module.__file__)
-    assert source is not None and source.loader is not None
-    made = importlib.util.module_from_spec(source)
-    source.loader.exec_module(made)
-    assert made.kernel is None
-    return made
-
-
-def test_without_the_compiled_module_the_arrays_measure(monkeypatch) -> None:
-    plain = without_kernel(sweep, monkeypatch)
-    pairs = build(RobotShapes.from_spec(NICO), CONFIG.scene, {})
-    assert isinstance(plain.sweep_of(pairs.tables), plain.NumpySweep)
-
-
-def test_without_the_compiled_module_the_brake_is_the_same_to_the_bit(monkeypatch) -> None:
-    v, a = np.array([0.7, -0.9, 0.0]), np.array([2.0, -1.0, 0.0])
-    expected = brake_path(HOME, v, brake.stop_from(v, a, LIMITS, 0.01), LIMITS, 0.01)
-    plain = without_kernel(brake, monkeypatch)
-    monkeypatch.setattr(plain_motion, "path_of", plain.path_of)
-    np.testing.assert_array_equal(brake_path(HOME, v, brake.stop_from(v, a, LIMITS, 0.01), LIMITS, 0.01), expected)
-    assert len(expected) > 10
-
-
-def test_gradients_of_capsules_alone_are_those_among_all_pairs() -> None:
-    ball = Obstacle("ball", "sphere", (0.05,), np.array([0.45, -0.3, 0.8]))
-    pairs = build(RobotShapes.from_spec(NICO), CONFIG.scene, {"ball": ball})
-    measured, every, capsules = sweep.NumpySweep(pairs.tables), np.arange(len(pairs.names)), np.arange(pairs.runs[0])
-    for q in postures(5):
-        alone = measured.gradients(q, capsules)
-        np.testing.assert_allclose(alone, measured.gradients(q, every)[: len(capsules)], atol=1e-12)
-        assert np.abs(alone).max() > 0.05
+# ---- distances -----------------------------------------------------------------------
 
 
 def test_a_pair_that_was_too_near_at_the_start_keeps_its_margin_once_it_has_it() -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from setuptools import Extension, find_packages, setup
+from setuptools import find_packages, setup
 
 NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "recorder")
 
@@ -12,16 +12,10 @@ def tree(folder):
     return [(f"share/wm_bridge/{place}", [f"{place}/{name}" for name in names]) for place, _, names in os.walk(folder) if names]
 
 
-# Distances of the safety filter; where it cannot be built the filter uses its arrays and is slower.
-KERNEL = Extension(
-    "wm_safety_kernel", ["wm_bridge/safety/kernel.c"], extra_compile_args=["-O2", "-ffp-contract=off"], optional=True
-)
-
 setup(
     name="wm_bridge",
     version="0.1.0",
     packages=find_packages(include=["wm_bridge", "wm_bridge.*"]),
-    ext_modules=[KERNEL],
     package_data={"": ["py.typed", "*.html", "*.css"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/wm_bridge"]),

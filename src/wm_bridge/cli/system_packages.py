@@ -38,8 +38,8 @@ def requirements() -> list[Requirement]:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return [
-        Requirement("C++ compiler", "the ROS interfaces and the safety kernel", lambda: bool(shutil.which("g++") and shutil.which("gcc")), ("g++",)),
-        Requirement("Python.h", "the ROS interfaces and the safety kernel", headers.is_file, (f"python{version}-dev",)),
+        Requirement("C++ compiler", "the ROS interfaces", lambda: bool(shutil.which("g++") and shutil.which("gcc")), ("g++",)),
+        Requirement("Python.h", "the ROS interfaces", headers.is_file, (f"python{version}-dev",)),
         Requirement("ensurepip", "the virtual environment", lambda: _has_module("ensurepip"), (f"python{version}-venv",)),
         Requirement(
             "EGL or OSMesa",

@@ -22,7 +22,7 @@ from wm_bridge.cli.progress import Progress
 from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
-KERNEL = Path("src/wm_bridge/safety/kernel.c")
+COMPILED = Path("src/wm_bridge/safety/compiled.py")
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 
@@ -67,9 +67,9 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
             made.append(
                 Step(package.name, f"{package.name}, built", _digest(_files(root / package), ros), _builder(root, venv, package))
             )
-    made.append(Step("kernel", "safety kernel, compiled", _digest([root / KERNEL], place), lambda progress: _build_kernel(root, venv, progress)))
     made.append(Step("trim", "unused files removed", _digest([], ros, repr(venv_trim.UNUSED)), lambda _: venv_trim.trim(venv)))
     made.append(Step("project", "this project", place, lambda _: _link_project(root, venv)))
+    made.append(Step("compiled", "distances of the safety filter, compiled", _digest([root / COMPILED], base), lambda progress: _compile(venv, progress)))
     if dev:
         made.append(Step("dev", "test tools", _digest([pins / "dev.txt"], base), lambda progress: _pip(root, venv, "dev.txt", progress)))
     return made
@@ -184,23 +184,17 @@ def _builder(root: Path, venv: Path, package: Path) -> Callable[[Progress], None
     return build
 
 
-def _build_kernel(root: Path, venv: Path, progress: Progress) -> None:
-    """The extension module `wm_safety_kernel`; setup.py and pyproject.toml build the same elsewhere."""
-    query = "import sysconfig; print(sysconfig.get_paths()['include']); print(sysconfig.get_paths()['platlib']); print(sysconfig.get_config_var('EXT_SUFFIX'))"
-    answer = subprocess.run([venv / "bin" / "python", "-c", query], capture_output=True, text=True, check=True)
-    include, site, suffix = answer.stdout.splitlines()
-    module, fresh = Path(site) / f"wm_safety_kernel{suffix}", Path(site) / "wm_safety_kernel.new"
-    flags = ["-O2", "-ffp-contract=off", "-fPIC", "-shared", f"-I{include}"]
-    progress.run(["gcc", *flags, str(root / KERNEL), "-o", str(fresh), "-lm"], _clean(native=True))
-    fresh.replace(module)
-
-
 def _link_project(root: Path, venv: Path) -> None:
     """Make our packages importable from the checkout: an edited file counts at the next start."""
     folders = list(venv.glob("lib/python3.*/site-packages"))
     if len(folders) != 1:
         raise UserError(f"wm: expected one site-packages folder in {venv}, found {len(folders)}", f"remove {venv} and start ./wm again")
     (folders[0] / "wm_robot.pth").write_text(f"{root / 'src'}\n")
+
+
+def _compile(venv: Path, progress: Progress) -> None:
+    """Fill numba's cache beside the source: what the import compiles, a node that starts would have to wait for."""
+    progress.run([str(venv / "bin" / "python"), "-c", "import wm_bridge.safety.compiled"], _clean(native=True))
 
 
 def _clean(native: bool) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_TEST_SUITES = ("numpy", "scipy", "sympy", "networkx", "matplotlib", "mpl_toolkits", "cvxpy")
+_TEST_SUITES = ("numpy", "scipy", "sympy", "networkx", "matplotlib", "mpl_toolkits", "cvxpy", "numba", "llvmlite")
 
 
 @dataclass(frozen=True)

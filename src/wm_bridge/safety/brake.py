@@ -28,12 +28,10 @@ from typing import NamedTuple
 import numpy as np
 
 from wm_bridge.core.types import FloatArray
+from wm_bridge.safety import compiled
 from wm_bridge.safety.limits import MotionLimits
 
-try:
-    import wm_safety_kernel as kernel
-except ImportError:  # not built: arrays are slower, nothing else
-    kernel = None
+_LONGEST = 4096  # periods
 
 
 class Stop(NamedTuple):
@@ -139,25 +137,7 @@ def path_of(
     Returns:
         (count + 1, J) rad; a brake of more than 4096 periods is cut off.
     """
-    path = np.empty((min(count, len(_COUNT)) + 1, q.size))
-    if kernel is None:
-        _lay_path(q, v, parts, most, dt, path)
-    else:
-        kernel.brake(np.ascontiguousarray(q), np.ascontiguousarray(v), parts, most, dt, path)
-    return path
-
-
-def _lay_path(
-    q: FloatArray, v: FloatArray, parts: FloatArray, most: FloatArray, dt: float, path: FloatArray
-) -> None:
-    """`path_of` in arrays, into ``path``."""
-    turn, b, ends, ramp = parts
-    i = _COUNT[: len(path) - 1]
-    b = np.minimum(np.minimum(b + i, most), np.maximum(ramp - i, 0.0))
-    speed = v + turn * np.add.accumulate(b)
-    speed = np.where(i < ends, speed, 0.0)
-    path[0] = q
-    np.add(q, dt * np.add.accumulate(speed), out=path[1:])
+    return compiled.brake_path(np.ascontiguousarray(q), np.ascontiguousarray(v), parts, most, dt, min(count, _LONGEST))
 
 
 def _release(b: FloatArray) -> FloatArray:
@@ -166,5 +146,3 @@ def _release(b: FloatArray) -> FloatArray:
     k = np.floor(b)
     return np.asarray((k + 1.0) * (b - 0.5 * k))
 
-
-_COUNT = np.arange(1.0, 4097.0)[:, None]

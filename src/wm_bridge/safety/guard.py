@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray, Reason
+from wm_bridge.safety.compiled import Index
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
 from wm_bridge.safety.shapes import RobotShapes
-from wm_bridge.safety.selection import Index
 from wm_bridge.safety.surroundings import Surroundings, build
 
 _LOOK_AHEAD = 1.6  # rows act before the stop itself comes near
@@ -93,6 +93,7 @@ class DistanceGuard:
         self._stamps: dict[str, int] = {}
         self._q: FloatArray | None = None
         self._pairs: Surroundings = build(shapes, scene, {})
+        self._sweep = self._pairs.sweep  # made now, not in a tick
         count = len(self._pairs.names)
         self._distance: FloatArray = np.full(count, np.nan)
         self._where: FloatArray = np.full((count, shapes.lever.shape[1]), np.nan)
@@ -141,6 +142,7 @@ class DistanceGuard:
     def _rebuild(self) -> None:
         floors = dict(zip(self._keys(), self._floor.tolist(), strict=True)) if self._q is not None else {}
         self._pairs, self._noted = build(self._shapes, self._scene, self._obstacles), (None, _NOTHING)
+        self._sweep = self._pairs.sweep
         self._moves = bool(self._pairs.speed.any())
         self._still = np.zeros(len(self._pairs.names))
         if self._q is not None:
@@ -161,15 +163,12 @@ class DistanceGuard:
 
     def _measure_all(self) -> None:
         assert self._q is not None
-        every = np.arange(len(self._pairs.names))
-        frames = self._shapes.chain.frames(self._q[None])
-        self._distance = self._pairs.measure(frames, every).distance[0]
-        self._where = np.tile(self._q, (len(every), 1))
+        self._distance = self._sweep.at(self._q)
+        self._where = np.tile(self._q, (len(self._distance), 1))
 
     def tightest(self, q: FloatArray) -> Certificate:
         """The pair with least room to its margin at (J,) rad, measured anew."""
-        every = np.arange(len(self._pairs.names))
-        distance = self._pairs.measure(self._shapes.chain.frames(q[None]), every).distance[0]
+        distance = self._sweep.at(q)
         room = distance - self._pairs.margin
         worst = int(np.argmin(room))
         return self._describe(worst, float(room[worst]), float(distance[worst]))
@@ -194,7 +193,7 @@ class DistanceGuard:
         used = lever @ way
         left = self._reserve[near] - closing[near] - lever @ self._travel - used
         whole = not bool(np.minimum.reduce(left) >= _ROUNDING)
-        distance, lowest = self._pairs.sweep.along(path, near, whole)
+        distance, lowest = self._sweep.along(path, near, whole)
         if self._noted[0] is not q or not np.array_equal(self._noted[1], near):
             self._note(q, near, distance[0])
             self._noted = q, near
@@ -209,7 +208,7 @@ class DistanceGuard:
 
     def rows(self, found: Assessment) -> Row:
         """The barrier rows of an assessment that found pairs: gradient . dq >= bound."""
-        return Row(self._pairs.sweep.gradients(found.postures[0], found.pairs), found.least)
+        return Row(self._sweep.gradients(found.postures[0], found.pairs), found.least)
 
     def rows_after(self, found: Assessment, steady_ns: int) -> Row | None:
         """The barrier rows of the same pairs one period later, when the assessed step has gone out.
@@ -219,7 +218,7 @@ class DistanceGuard:
         if found.among is not self._pairs:
             return None
         least = self._least(found.distance[1], found.pairs, steady_ns)
-        return Row(self._pairs.sweep.gradients(found.postures[1], found.pairs), least)
+        return Row(self._sweep.gradients(found.postures[1], found.pairs), least)
 
     def _least(self, distance: FloatArray, pairs: Index, steady_ns: int) -> FloatArray:
         """(K,) m that distances may change by in a period: only a part of the room is used up."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import platform
 import struct
@@ -16,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+import numba
 import numpy as np
 
 from wm_bridge.core.joints import JointTable
@@ -280,5 +280,4 @@ def _begin(spec: JointTable, config: SafetyConfig) -> tuple[Value, ...]:
 
 def computed_by() -> str:
     """What may round differently elsewhere."""
-    kernel = "with" if importlib.util.find_spec("wm_safety_kernel") else "without"
-    return f"numpy {np.__version__} on {platform.machine()}, {kernel} the compiled distances"
+    return f"numpy {np.__version__} and numba {numba.__version__} on {platform.machine()}"

@@ -48,6 +48,8 @@ class Lanes:
         self._most = most
         self._zeros, self._ones = [0.0] * most.size, [1.0] * most.size
         self._near = limits.jerk * (dt * dt * dt)  # of `approach`: from here a joint can land
+        rest = np.zeros(most.size)
+        self.path(Motion(rest, rest, rest))  # the first tick finds numba with its types looked up
 
     # ---- all joints ----------------------------------------------------------------
 

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray, Reason
-from wm_bridge.safety.gaps import Gaps
+from wm_bridge.safety.compiled import Index
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.scene import SceneSettings
-from wm_bridge.safety.selection import Index, Selection, Tables
 from wm_bridge.safety.shapes import RobotShapes
-from wm_bridge.safety.sweep import Sweep, sweep_of
+from wm_bridge.safety.sweep import Sweep
 
 
 @dataclass(frozen=True)
@@ -50,28 +49,9 @@ class Surroundings:
     workspace: tuple[FloatArray, FloatArray]
 
     @functools.cached_property
-    def tables(self) -> Tables:
-        """For `select`."""
-        return Tables(self)
-
-    @functools.cached_property
     def sweep(self) -> Sweep:
-        """Measures along paths."""
-        return sweep_of(self.tables)
-
-    def select(self, pairs: Index) -> Selection:
-        """The given pairs (ascending), ready to be measured."""
-        return Selection(self.tables, pairs)
-
-    def measure(self, frames: FloatArray, pairs: Index) -> Gaps:
-        """Gaps of the given pairs (ascending) at (T, N, 4, 4) frames of all joints."""
-        found = self.select(pairs)
-        return found.measure(frames[:, found.tree.joints])
-
-    def gradients(self, frames: FloatArray, pairs: Index) -> FloatArray:
-        """(K, J) change of the distances of the pairs (ascending) per rad, at (N, 4, 4) frames."""
-        found = self.select(pairs)
-        return found.gradients(frames[found.tree.joints])
+        """Measures the pairs."""
+        return Sweep(self)
 
     def points(self, frames: FloatArray) -> FloatArray:
         """(T, S, K, 3) corner points of all shapes, base frame, m."""

@@ -1,29 +1,22 @@
-"""Distances of some pairs along a path: in arrays, or the same by the compiled `kernel.c`.
-
-The array form is the one that is derived and explained. It takes a third of a millisecond for the
-seven postures along a brake, most of it the overhead of some hundred small numpy calls; the compiled
-one takes a twentieth. Which of the two is used changes distances by rounding only, not what is looked at.
-"""
+"""Distances of some pairs along a path: which postures are looked at, and the tables that `compiled.py` reads."""
 
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
-from wm_bridge.safety.selection import Index, Selection, Tables
+from wm_bridge.safety import compiled
+from wm_bridge.safety.compiled import Index, Tables
 
-try:
-    import wm_safety_kernel as kernel
-except ImportError:  # not built: the array form is slower, nothing else
-    kernel = None
+if TYPE_CHECKING:
+    from wm_bridge.safety.surroundings import Surroundings
 
-_plain = np.ascontiguousarray  # the kernel reads memory as it lies
 SAMPLES = 7  # postures along a brake; the bound between them covers the rest
-_FIRST = np.arange(2, dtype=np.int64)
+_FIRST = np.arange(2, dtype=np.intp)
+_plain = np.ascontiguousarray  # the compiled functions take memory as it lies
 
 
 class Swept(NamedTuple):
@@ -38,8 +31,16 @@ class Swept(NamedTuple):
     lowest: FloatArray
 
 
-class Sweep(Protocol):
+class Sweep:
     """Measures pairs of one `Surroundings`."""
+
+    def __init__(self, whole: Surroundings) -> None:
+        self.tables = tables_of(whole)
+        self._every = np.arange(len(whole.names))
+        # Tables that do not fit are refused here, and the first tick finds numba with its types looked up.
+        q = np.zeros(whole.lever.shape[1])
+        self.at(q)
+        self.gradients(q, self._every)
 
     def along(self, path: FloatArray, pairs: Index, whole: bool) -> Swept:
         """Distances along a path.
@@ -48,69 +49,17 @@ class Sweep(Protocol):
             path: (N, J) rad, N >= 2; straight between the rows. pairs: (K,) ascending.
             whole: to its end; else only the first two postures, without the way between them.
         """
-
-    def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
-        """(K, J) change of the distances per rad at (J,) rad, m/rad."""
-
-
-def sweep_of(tables: Tables) -> Sweep:
-    """The quickest there is."""
-    return NumpySweep(tables) if kernel is None else KernelSweep(tables)
-
-
-class NumpySweep:
-    """`Sweep` in arrays, over the frames of just the limbs that the pairs need."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._chosen = Selection(tables, np.zeros(0, dtype=np.intp))  # of the last look
-
-    def along(self, path: FloatArray, pairs: Index, whole: bool) -> Swept:
-        """See `Sweep`."""
-        chosen = self._select(pairs)
-        taken, begin, end, share = spread(len(path))
-        postures = path[taken if whole else _FIRST]
-        distance, between = chosen.measure(chosen.tree.frames(postures))
-        if not whole:
-            return Swept(distance, np.minimum(distance[0], distance[1]))
-        # Taken off: how far the joints leave the chord, and the curve of the points.
-        turn = np.abs(postures[1:] - postures[:-1]) @ chosen.carried.T
-        between = between - chosen.bend * turn * turn
-        if len(taken) < len(path):
-            off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
-            between -= np.maximum.reduceat(off, taken[:-1], axis=0) @ chosen.lever.T
-        return Swept(distance[:2], np.minimum.reduce(np.minimum(between, distance[1:])))
-
-    def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
-        """See `Sweep`."""
-        chosen = self._select(pairs)
-        return chosen.gradients(chosen.tree.frames(q[None])[0])
-
-    def _select(self, pairs: Index) -> Selection:
-        if not np.array_equal(pairs, self._chosen.pairs):
-            self._chosen = Selection(self._tables, pairs)
-        return self._chosen
-
-
-class KernelSweep:
-    """`Sweep` by the compiled module."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._ints, self._reals = _pack(tables)
-
-    def along(self, path: FloatArray, pairs: Index, whole: bool) -> Swept:
-        """See `Sweep`."""
-        out = np.empty((3, pairs.size))
-        taken = spread(len(path))[0] if whole else _FIRST
-        kernel.sweep(self._ints, self._reals, _plain(path, np.float64), taken, _plain(pairs, np.int64), out)
+        out = compiled.along(self.tables, _plain(path), spread(len(path))[0] if whole else _FIRST, _plain(pairs))
         distance = out[:2]
         return Swept(distance, out[2] if whole else np.minimum(distance[0], distance[1]))
 
+    def at(self, q: FloatArray) -> FloatArray:
+        """(P,) m of all pairs at (J,) rad."""
+        return np.asarray(compiled.along(self.tables, np.stack([q, q]), _FIRST, self._every)[0])
+
     def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
-        """See `Sweep`."""
-        out = np.empty((pairs.size, q.size))
-        kernel.slopes(self._ints, self._reals, _plain(q, np.float64), _plain(pairs, np.int64), out)
-        return out
+        """(K, J) change of the distances per rad at (J,) rad, m/rad."""
+        return compiled.slopes(self.tables, _plain(q), _plain(pairs))
 
 
 @functools.cache
@@ -121,7 +70,7 @@ def spread(count: int) -> tuple[Index, Index, Index, FloatArray]:
         (T,) taken rows; for each row but the last: the taken ones around it, and (count-1, 1)
         where it lies between them.
     """
-    taken = np.arange(count, dtype=np.int64)
+    taken = np.arange(count, dtype=np.intp)
     if count > SAMPLES:
         chosen = np.linspace(1, count - 1, SAMPLES - 1).round().astype(np.intp)
         taken = np.array(sorted({0, *chosen.tolist()}))  # numpy.unique would import numpy.ma: 10 ms in a tick
@@ -131,17 +80,36 @@ def spread(count: int) -> tuple[Index, Index, Index, FloatArray]:
     return taken, begin, end, ((index - begin) / (end - begin))[:, None]
 
 
-def _pack(tables: Tables) -> tuple[NDArray[np.int64], FloatArray]:
-    """All that the kernel looks up, one after the other as `tables_of` in kernel.c reads it."""
-    chain = tables.chain
-    fixed, across, along = chain.parts
-    head = [len(chain.parents), tables.lever.shape[1], len(tables.joint), len(tables.shape), tables.capsules, tables.cuboids]
-    ints = (np.array(head), chain.parents, chain.column, tables.joint, tables.shape, tables.other)
-    reals = (
-        chain.T_base_root, fixed, across, along, chain.axes, tables.covers, tables.radii, tables.T_box_base,
-        tables.half[:, :3], tables.radius, tables.R, tables.bend, tables.lever,
-    )  # fmt: skip
-    return (
-        np.concatenate([np.ravel(part) for part in ints]).astype(np.int64),
-        np.concatenate([np.ravel(part) for part in reals]).astype(np.float64),
+def tables_of(whole: Surroundings) -> Tables:
+    """What the compiled functions look up for each pair.
+
+    Things that stand are rows behind the robot's shapes, fixed to the root.
+    """
+    shapes, chain = whole.shapes, whole.shapes.chain
+    capsules, boxes, walls = whole.runs
+    things = np.zeros((len(whole.ends), 4, 6))
+    root_base = np.linalg.inv(chain.T_base_root)
+    things[:, :3, 4:], things[:, 3, 4:] = np.swapaxes(whole.ends, 1, 2), 1.0
+    thickness = np.concatenate([shapes.thickness, whole.thickness])
+    other, box = whole.other[:capsules], whole.other[capsules:][:boxes]
+    lower, upper = whole.workspace
+    R = np.concatenate([whole.R[box], np.tile(np.eye(3), (walls, 1, 1))])
+    centre = np.concatenate([whole.centre[box], np.tile((lower + upper) * 0.5, (walls, 1))])
+    turned = np.swapaxes(R, 1, 2)
+    return Tables(
+        parents=_plain(chain.parents, np.intp),
+        column=_plain(chain.column, np.intp),
+        parts=_plain(np.stack(chain.parts)),
+        axes=_plain(chain.axes),
+        carrier=_plain(np.concatenate([shapes.joint, np.zeros(len(things), dtype=np.intp)]), np.intp),
+        covers=np.concatenate([shapes.covers(), root_base @ things]),
+        shape=_plain(whole.shape, np.intp),
+        other=_plain(other, np.intp),
+        radii=thickness[whole.shape[:capsules]] + thickness[other],
+        T_box_base=_plain(np.concatenate([turned, -turned @ centre[..., None]], axis=2)),
+        half=np.concatenate([whole.half[box], np.tile((upper - lower) * 0.5, (walls, 1))]),
+        radius=shapes.radius[whole.shape[capsules:]],
+        bend=0.125 * whole.lever.max(axis=1),
+        lever=_plain(whole.lever),
+        boxes=boxes,
     )
