@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wm_planner import cem
 from wm_planner.actions import ActionSpec
-from wm_planner.cem import ICem, coloured_mixing
+from wm_planner.cem import ICem, cheapest, coloured_mixing
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
 
@@ -165,3 +165,14 @@ def test_impossible_settings_are_refused() -> None:
     for wrong in ({"elites": 0}, {"elites": 65}, {"horizon": 0}, {"iterations": 0}, {"prior_samples": 60}):
         with pytest.raises(PlannerError):
             PlannerConfig(**wrong)
+
+
+def test_the_cheapest_proposal_wins_and_without_a_finite_cost_the_arm_rests():
+    proposals = torch.tensor([0.9, 0.2, -0.4])[:, None, None].expand(3, H, A)
+    halved = cheapest(lambda c: (c - 0.1).square().mean((1, 2)), lambda c: 0.5 * c, proposals)
+    assert torch.equal(halved.best, 0.5 * proposals[1]) and halved.samples == 3
+    assert halved.elite_costs.tolist() == sorted(halved.elite_costs.tolist())
+    unsure = cheapest(lambda c: torch.tensor([torch.nan, torch.inf, 2.0]), lambda c: c, proposals)
+    assert torch.equal(unsure.best, proposals[2]) and unsure.nan_costs == 2
+    nothing = cheapest(lambda c: torch.full((3,), torch.nan), lambda c: c, proposals)
+    assert not nothing.best.any() and nothing.cost == float("inf")

@@ -129,16 +129,22 @@ def test_an_object_goal_needs_a_model_that_learned_to_move_objects(planner: Plan
         planner.encode_goal(picture(0), "object")
 
 
-def test_the_skill_proposes_and_its_time_ranks_the_plans(tmp_path: Path) -> None:
+def test_the_likely_ways_of_the_skill_are_imagined_and_the_cheapest_is_sent(tmp_path: Path) -> None:
     path = random_checkpoint(tmp_path / "s.safetensors", config=dataclasses.replace(small_config(), object_skill=True))
-    planner = Planner.load(path, CONFIG)
+    planner = Planner.load(path, dataclasses.replace(CONFIG, skill_share=0.11))  # untrained: all of the 8 near 0.125
     goal = planner.encode_goal(picture(0), "object")
     planner.set_goal(goal)
     z = planner._encode(np.zeros((32, 32, 3), np.uint8))
     state = torch.zeros(1, 2 * J)
     model, start = planner.model, torch.linspace(-0.2, 0.2, J)
-    given = planner._proposals(z, state, start, torch.zeros(J))
-    assert torch.equal(given[0, 0], given[0, 1]) and not torch.equal(given[0, 1], given[0, 2])  # held
+    given = planner._ways(z, state, start, goal)
+    skill, there = model.object_skill, model.table_place(goal.readout.objects[0])
+    ways, log_weight = skill.ways(model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(start)[None], there)
+    assert 1 < len(given) == int((log_weight.exp() >= 0.11).sum()) <= 8
+    assert torch.equal(given[0, 0], ways[0, log_weight[0].argmax()])
+    assert torch.equal(given[:, 0], given[:, 1]) and not torch.equal(given[0, 1], given[0, 2])  # held
+    alone = Planner(model, dataclasses.replace(CONFIG, skill_share=1.0))
+    assert len(alone._ways(z, state, start, goal)) == 1
     latents, _ = model.rollout(z[None], state[None], given[:1])
     seen = torch.cat([z[None], latents], dim=1)[0, :-1:2]
     taken = torch.cat([torch.zeros(1, J), given[0, :-1].cumsum(0)])[::2]  # before each held action
@@ -148,4 +154,6 @@ def test_the_skill_proposes_and_its_time_ranks_the_plans(tmp_path: Path) -> None
     impatient = PlannerConfig(horizon=4, weight_object=0.0, weight_time=1.0)
     energy = GoalEnergy(model, impatient).frame(z, references[:1], goal)
     assert torch.allclose(energy, model.object_skill.periods(places[0][:1], references[:1], places[1]))
-    assert planner.plan(picture(1), np.zeros(J), np.zeros(J)).references.shape == (4, J)
+    plan = planner.plan(picture(1), np.zeros(J), np.zeros(J))
+    assert plan.references.shape == (2, J) and plan.predicted_hand.shape == (4, 3)
+    assert plan.energy == plan.elite_energies.min() and len(plan.elite_energies) == plan.samples

@@ -10,7 +10,7 @@ import torch
 from wm_planner import refine as stage
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
-from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left
+from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left, unexplained
 from wm_planner.latents import Latents, encode_episodes, windows
 from wm_planner.refine import RefineConfig, dynamics_loss, refine
 from wm_planner.skill import ObjectSkill
@@ -132,6 +132,21 @@ def test_the_skill_learns_the_way_and_the_time_from_demonstrations(model, tmp_pa
     hand = learned.skill.body(torch.tensor([[0.5, -0.3]]))[0]  # decimetres from the centre
     torch.testing.assert_close(hand, torch.tensor([-0.3, 0.5, 0.0]), atol=0.1, rtol=0)
     assert 2.0 < periods[0] < 7.0 and periods[2] < periods[0] - 1.5  # 5 and 1 to 2
+
+
+def test_of_two_ways_round_the_skill_takes_the_commoner_and_not_their_mean(model):
+    rng = np.random.default_rng(0)
+    count = 600
+    way = np.where(rng.uniform(size=count) < 0.65, 0.8, -0.8)
+    zeros = {name: torch.zeros(count, size) for name, size in (("position", 2), ("reference", 2), ("hand", 3))}
+    places = {name: torch.tensor([[0.3, -0.2]]).repeat(count, 1) for name in ("here", "goal", "end")}
+    advice = torch.from_numpy(np.stack([np.full(count, 0.5), way], axis=1).astype(np.float32))
+    taught = Lessons(**zeros, **places, advice=advice, left=torch.zeros(count))
+    learned = imitate(model, taught, ImitateConfig(steps=300, batch=128, learning_rate=3e-3, ema=0.9))
+    here = model.table_place(places["here"][:1])
+    torch.testing.assert_close(learned.skill.action(here, torch.zeros(1, 2), here), torch.tensor([[0.5, 0.8]]), atol=0.1, rtol=0)
+    share = unexplained(learned, taught)
+    assert share["nearest_way"] < 0.05 and 1.0 < share["taken_way"] < 2.0  # .35 x 1.6^2 of a variance of .58 / 2 each
 
 
 def test_episodes_without_advice_teach_no_skill(model, tmp_path):

@@ -88,10 +88,6 @@ class ICem:
             tail = rest.expand(len(self.elites), -1, -1)
             self.elites = torch.cat([self.elites[:, periods:], tail], dim=1)
 
-    def start_from(self, plan: Tensor) -> None:
-        """Search around ``plan`` (H, A) instead of the kept mean; the kept elites stay candidates."""
-        self.mean = plan
-
     def noise(self, count: int) -> Tensor:
         """(count, H, A) coloured noise of unit variance."""
         white = torch.randn(count, self.action_dim, self.config.horizon, generator=self.generator)
@@ -150,3 +146,15 @@ class ICem:
         return SearchResult(
             best, best_cost, tuple(history), elites, elite_costs, evaluated, len(history), nan_costs, met
         )
+
+
+def cheapest(cost: Cost, project: Project, proposals: Tensor) -> SearchResult:
+    """The cheapest of the proposals (P, H, A) as they are; rest when none has a finite cost."""
+    candidates = project(proposals)
+    costs = cost(candidates)
+    finite = torch.isfinite(costs)
+    costs, order = costs.masked_fill(~finite, float("inf")).sort()
+    best = candidates[order[0]] if finite.any() else torch.zeros_like(candidates[0])
+    return SearchResult(
+        best, float(costs[0]), (float(costs[0]),), candidates[order], costs, len(costs), 1, int((~finite).sum()), True
+    )

@@ -158,9 +158,9 @@ class PlannerConfig:
         min_std: floor of the fitted deviation.
         distance_scale_m: closer than this the noise shrinks in proportion.
         smallest_noise: lower end of that shrinking.
-        object_noise: factor on the deviation when the goal is about an object: the search then
-            stays near what the skill proposes.
-        skill_hold: periods for which an action of the object skill is held: until the next plan comes.
+        skill_share: a way of the object skill is imagined when it is at least this likely.
+        skill_hold: periods for which an action of the object skill is held, and after which a plan
+            ends: longer than until the next one comes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
         weight_*: terms of the objective, see ``objective.py``.
         threads: torch CPU threads; 0 leaves torch's default.
@@ -177,7 +177,7 @@ class PlannerConfig:
     min_std: float = 0.02
     distance_scale_m: float = 0.12
     smallest_noise: float = 0.08
-    object_noise: float = 0.01
+    skill_share: float = 0.1
     skill_hold: int = 2
     prior_samples: int = 6
     weight_latent: float = 0.1

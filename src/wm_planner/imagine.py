@@ -72,28 +72,26 @@ class Imagination:
         asked = self.embed_action(actions.transpose(0, 1).flatten(0, 1)).view(horizon, count, -1)
         return self.unroll(z, state, count, horizon, lambda step, z: asked[step])
 
-    def follow(self, z: Tensor, state: Tensor, policy: Policy, noise: Tensor, hold: int = 1) -> Tensor:
+    def follow(self, z: Tensor, state: Tensor, policy: Policy, first: Tensor, horizon: int, hold: int = 1) -> Tensor:
         """Let a policy act in imagination.
 
         Args:
             z: (1, D) present latent; state: (1, 2A).
             policy: latents (S, D) and the actions so far (S, h, A) to the next (S, A), shares of the box.
-            noise: (S, H, A), added to its actions.
-            hold: periods for which each of them is held.
+            first: (S, A) actions to begin with. horizon: H periods in all.
+            hold: periods for which each action is held.
 
         Returns:
-            actions (S, H, A) in [-1, 1].
+            actions (S, H, A).
         """
-        taken = torch.empty_like(noise)
+        taken = first[:, None].repeat(1, horizon, 1)
 
         def asked(step: int, z: Tensor) -> Tensor:
-            here = z.expand(len(noise), -1)
-            if step % hold == 0:
-                taken[:, step : step + hold] = policy(here, taken[:, :step])[:, None]
-            taken[:, step] = (taken[:, step] + noise[:, step]).clamp(-1, 1)
+            if step and step % hold == 0:
+                taken[:, step : step + hold] = policy(z, taken[:, :step])[:, None]
             return self.embed_action(taken[:, step])
 
-        self.unroll(z, state, noise.shape[0], noise.shape[1], asked)
+        self.unroll(z, state, len(first), horizon, asked)
         return taken
 
     def unroll(

@@ -22,7 +22,7 @@ from torch.nn import functional
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.fit import fit
-from wm_planner.skill import PERIODS_SCALE
+from wm_planner.skill import PERIODS_SCALE, SPREAD
 from wm_planner.world_model import WorldModel, grown
 
 
@@ -39,7 +39,7 @@ class ImitateConfig:
     """
 
     steps: int = 15000
-    batch: int = 384
+    batch: int = 512
     learning_rate: float = 1e-3
     ema: float = 0.998
     done_m: float = 0.015
@@ -75,8 +75,8 @@ class Lessons:
     left: Tensor
 
     @classmethod
-    def read(cls, model: WorldModel, folders: Sequence[Path], done_m: float) -> Lessons:
-        """All training episodes of folders that ``./wm collect --demonstrations`` made.
+    def read(cls, model: WorldModel, folders: Sequence[Path], done_m: float, held_out: bool = False) -> Lessons:
+        """All training episodes of folders that ``./wm collect --demonstrations`` made, or the held-out ones.
 
         Raises:
             PlannerError: a folder holds no advice, or none shows the object.
@@ -86,7 +86,7 @@ class Lessons:
             data = Dataset([folder], pictures=False)
             if "advice" not in data.shards[0]:
                 raise PlannerError(f"{folder} holds no advice; make some with `./wm collect --demonstrations`")
-            for shard_index, episode in data.training:
+            for shard_index, episode in data.held_out if held_out else data.training:
                 shard = {name: torch.from_numpy(np.array(v[episode])) for name, v in data.shards[shard_index].items()}
                 place = shard["objects"][:, 0, :2]
                 if not torch.isfinite(place).all():
@@ -115,7 +115,7 @@ class Lessons:
 
 
 def imitation_loss(model: WorldModel, frames: Lessons, rng: np.random.Generator, noise_m: float) -> Tensor:
-    """Error of the advised action, of the periods left, and of where the skill believes the hand to be."""
+    """Improbability of the advised action, error of the periods left and of where the skill believes the hand to be."""
     skill = model.object_skill
 
     def seen(place: Tensor) -> Tensor:
@@ -123,14 +123,34 @@ def imitation_loss(model: WorldModel, frames: Lessons, rng: np.random.Generator,
         return model.table_place(place + torch.from_numpy(noise))
 
     here = seen(frames.here)
-    action = skill.action(here, frames.reference, seen(frames.goal))
+    ways, log_weight = skill.ways(here, frames.reference, seen(frames.goal))
+    advice = frames.advice[:, None].expand_as(ways)
+    miss = functional.huber_loss(ways, advice, reduction="none", delta=3 * SPREAD).sum(-1) / SPREAD**2
     periods = skill.periods(here, frames.reference, seen(frames.end))
     hand = skill.body(frames.position)
     return (
-        functional.smooth_l1_loss(action, frames.advice, beta=0.1)
+        -SPREAD * torch.logsumexp(log_weight - miss, dim=-1).mean()
         + functional.smooth_l1_loss(periods / PERIODS_SCALE, frames.left / PERIODS_SCALE, beta=0.2)
         + functional.smooth_l1_loss(hand, (frames.hand - model.hand_centre) * 10.0, beta=0.1)
     )
+
+
+@torch.inference_mode()
+def unexplained(model: WorldModel, lessons: Lessons) -> dict[str, float]:
+    """What the skill has not learned, as shares of the variance: of the advice, by the nearest of its ways and by
+    the one that it takes, and of the periods left. On held-out episodes, since episodes can be learned by heart."""
+    skill = model.object_skill
+    here, goal, end = (model.table_place(place) for place in (lessons.here, lessons.goal, lessons.end))
+    ways, log_weight = skill.ways(here, lessons.reference, goal)
+    miss = (ways - lessons.advice[:, None]).square().mean(-1)
+    taken = miss.take_along_dim(log_weight.argmax(-1, keepdim=True), dim=-1)
+    variance = lessons.advice.var(0).mean()
+    late = (skill.periods(here, lessons.reference, end) - lessons.left).square().mean() / lessons.left.var()
+    return {
+        "nearest_way": float(miss.amin(-1).mean() / variance),
+        "taken_way": float(taken.mean() / variance),
+        "periods": float(late),
+    }
 
 
 def imitate(model: WorldModel, lessons: Lessons, config: ImitateConfig) -> WorldModel:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wm_planner.actions import ActionSpec
-from wm_planner.cem import ICem
+from wm_planner.cem import ICem, cheapest
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
 from wm_planner.imagine import Imagination
@@ -30,8 +30,8 @@ class Plan:
     """One planning call; H periods, A joints, E elites.
 
     Attributes:
-        references: (H, A) rad, joint references after each period.
-        actions: (H, A) rad, their changes.
+        references: (N, A) rad, joint references after each of the N <= H periods that are sent.
+        actions: (N, A) rad, their changes.
         energy: of the chosen rollout. energy_per_iteration: best so far.
         goal_energy: energy of the present frame itself.
         distance_m: decoded hand distance of the present frame to the goal.
@@ -68,7 +68,11 @@ class Plan:
 
 
 class Planner:
-    """Goal picture in, joint references out: receding-horizon iCEM over imagined latents.
+    """Goal picture in, joint references out: the cheapest imagined future, again at every frame.
+
+    The hand is brought to its goal by search (iCEM) around prior and last plan. For an object
+    the futures are those of its skill's likely ways, chosen among by the same energy: a search
+    around them leaves what the skill knows for errors of the model (``./wm bench push``).
 
     Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
     """
@@ -166,22 +170,21 @@ class Planner:
         encoded = time.monotonic()
 
         state = self.model.proprioception(measured, start)[None]
-        noise = self.config.object_noise
-        if goal.target == "hand":
-            noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
-        self.search.shift(periods)
-
         def cost(candidates: Tensor) -> Tensor:
             latents, _ = self.imagine(z, state, candidates)
             return self.energy(latents, self._references(start, candidates), candidates, goal)
 
-        found = self.search.search(
-            cost,
-            lambda candidates: self.actions.project(start, candidates),
-            self._proposals(z, state, start, measured),
-            noise,
-            started + deadline_s if deadline_s else None,
-        )
+        def project(candidates: Tensor) -> Tensor:
+            return self.actions.project(start, candidates)
+
+        if goal.target == "object":
+            found, sent = cheapest(cost, project, self._ways(z, state, start, goal)), self.config.skill_hold
+        else:
+            noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
+            self.search.shift(periods)
+            deadline = started + deadline_s if deadline_s else None
+            proposals = self._proposals(z, state, start, measured, goal)
+            found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         chosen = torch.cat([found.best[None], found.elites])
         latents, _ = self.imagine(z, state, chosen)
         hands = self.model.read(latents).hand
@@ -189,8 +192,8 @@ class Planner:
         references = self.actions.references(start, chosen)
         finished = time.monotonic()
         return Plan(
-            references=references[0].double().numpy(),
-            actions=(found.best * self.actions.scale).double().numpy(),
+            references=references[0, :sent].double().numpy(),
+            actions=(found.best[:sent] * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
             goal_energy=float(self.energy.frame(z[0], self.model.scaled_joints(start), goal)),
@@ -216,53 +219,56 @@ class Planner:
     def propose(
         self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
     ) -> FloatArray:
-        """(H, A) actions of prior or object skill alone, as shares of the box: no search."""
+        """(N, A) actions of prior or object skill alone, as shares of the box: no search."""
         check_picture(image)
         z = self._encode(square_resize(image, self.model.config.image_size))
         start, measured = self._joints(reference, "reference"), self._joints(position, "position")
         state = self.model.proprioception(measured, start)[None]
         if goal.target == "object":
-            return self._imagined(z, state, start, goal, 1)[0].double().numpy()
+            here = self.model.table_place(self.model.read(z).objects[..., 0, :])
+            there = self.model.table_place(goal.readout.objects[0])
+            action = self.model.object_skill.action(here, self.model.scaled_joints(start)[None], there)
+            return action.repeat(self.config.skill_hold, 1).double().numpy()
         return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
 
     def _references(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
 
-    def _imagined(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal, count: int) -> Tensor:
-        """(count, H, A) what the object skill would do in imagination: as it is, then with some noise."""
-        model, there = self.model, self.model.table_place(goal.readout.objects[0])
-        noise = self.config.object_noise * self.search.noise(count)
-        noise[0] = 0.0
+    def _ways(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal) -> Tensor:
+        """(P, H, A) each likely way of the object skill, gone on with in imagination, the likeliest first."""
+        model, config = self.model, self.config
+        skill, there = model.object_skill, model.table_place(goal.readout.objects[0])
+
+        def seen(z: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(reference), there
+
+        actions, log_weight = skill.ways(*seen(z, start[None]))
+        order = log_weight[0].argsort(descending=True)
+        likely = order[: max(1, int((log_weight[0].exp() >= config.skill_share).sum()))]
 
         def policy(z: Tensor, taken: Tensor) -> Tensor:
-            reference = model.scaled_joints(start + taken.sum(1) * self.actions.scale)
-            return model.object_skill.action(model.table_place(model.read(z).objects[..., 0, :]), reference, there)
+            return skill.action(*seen(z, start + taken.sum(1) * self.actions.scale))
 
-        return self.imagine.follow(z, state, policy, noise, self.config.skill_hold)
+        return self.imagine.follow(z, state, policy, actions[0, likely], config.horizon, config.skill_hold)
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
-    def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor) -> Tensor:
-        """(P, H, A) candidates: rest, prior and decoded joint difference for the hand, its skill for an object."""
-        assert self.goal is not None
+    def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor, goal: Goal) -> Tensor:
+        """(P, H, A) candidates for a goal of the hand: rest, the prior, the decoded joint difference."""
         config, horizon = self.config, self.config.horizon
         rest = torch.zeros(1, horizon, len(self.joint_names))
         if config.prior_samples < 1:
             return rest
-        if self.goal.target == "object":
-            imagined = self._imagined(z, state, start, self.goal, config.prior_samples)
-            self.search.start_from(imagined[0])
-            return imagined
-        chunk = self.model.propose(z, state, self.goal.latent[None])
+        chunk = self.model.propose(z, state, goal.latent[None])
         prior = torch.zeros_like(rest)
         length = min(horizon, chunk.shape[1])
         prior[:, :length] = chunk[:, :length]
         prior[:, length:] = chunk[:, length - 1 : length]
         scaled = [prior, 0.6 * prior, 0.3 * prior]
         here = self.model.read(z[0]).joints
-        wanted = measured + self.goal.readout.joints - here  # the decoder's bias cancels near the goal
+        wanted = measured + goal.readout.joints - here  # the decoder's bias cancels near the goal
         per_step = (wanted - start) / self.actions.scale
         lines = []
         for share in (1.0, 0.5, 0.25):

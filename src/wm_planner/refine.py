@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from wm_planner.calibrate import calibrate
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.fit import fit
-from wm_planner.imitate import ImitateConfig, Lessons, imitate
+from wm_planner.imitate import ImitateConfig, Lessons, imitate, unexplained
 from wm_planner.latents import Latents, chosen, encode_episodes, windows
 from wm_planner.weights import load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel
@@ -106,6 +107,16 @@ def refine(model: WorldModel, play: Latents, demonstrations: Latents | None, con
     return fit(model.eval(), [model.predictor, model.prior_head], loss, config, "refine")
 
 
+def refined_on(model: WorldModel, data: Dataset, shown: Sequence[Path] | None, config: RefineConfig) -> WorldModel:
+    """Encode episodes of play, and all of the folders of demonstrations, and refine on them."""
+    rng = np.random.default_rng(config.seed)
+    play = encode_episodes(model, data, chosen(data, config.episodes, rng))
+    if not shown:
+        return refine(model, play, None, config)
+    demonstrations = Dataset(shown)
+    return refine(model, play, encode_episodes(model, demonstrations, chosen(demonstrations, len(demonstrations), rng)), config)
+
+
 def main(argv: list[str]) -> int:
     """Refine a checkpoint and calibrate it."""
     defaults = RefineConfig()
@@ -126,22 +137,20 @@ def main(argv: list[str]) -> int:
         torch.manual_seed(config.seed)
         model, card = load_model(args.checkpoint)
         data = Dataset(args.data)
-        rng = np.random.default_rng(config.seed)
-        play = encode_episodes(model, data, chosen(data, config.episodes, rng))
-        shown, lessons = None, None
+        lessons = None
         imitation = ImitateConfig(seed=config.seed)
         if args.demonstrations or args.lessons:
             lessons = Lessons.read(model, [*(args.demonstrations or []), *args.lessons], imitation.done_m)
-        if args.demonstrations:
-            demonstrations = Dataset(args.demonstrations)
-            shown = encode_episodes(model, demonstrations, chosen(demonstrations, len(demonstrations), rng))
-        refined = refine(model, play, shown, config)
+        refined = refined_on(model, data, args.demonstrations, config) if config.steps else model
         if lessons is not None:
             refined = imitate(refined, lessons, imitation)
         calibrate(refined, data)
         card = {**card, "refine": dataclasses.asdict(config), "refined_from": weights_hash(args.checkpoint)}
         if lessons is not None:
-            card["imitate"] = {**dataclasses.asdict(imitation), "frames": len(lessons.left)}
+            unseen = Lessons.read(model, [*(args.demonstrations or []), *args.lessons], imitation.done_m, held_out=True)
+            left_over = {name: round(share, 3) for name, share in unexplained(refined, unseen).items()}
+            print("of held-out demonstrations not learned, shares of the variance:", left_over)
+            card["imitate"] = {**dataclasses.asdict(imitation), "frames": len(lessons.left), "held_out": left_over}
         save_model(refined, args.out, card)
     except PlannerError as error:
         print(f"wm refine: {error}", file=sys.stderr)

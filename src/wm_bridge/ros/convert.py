@@ -385,7 +385,7 @@ def to_report(
         progress=float(progress),
         samples=int(plan.samples),  # type: ignore[attr-defined]
         iterations=int(plan.iterations),  # type: ignore[attr-defined]
-        horizon=len(plan.references),  # type: ignore[attr-defined]
+        horizon=len(plan.predicted_hand),  # type: ignore[attr-defined]
         nan_costs=int(plan.nan_costs),  # type: ignore[attr-defined]
         preprocess_ms=plan.preprocess_s * 1e3,  # type: ignore[attr-defined]
         encode_ms=plan.encode_s * 1e3,  # type: ignore[attr-defined]

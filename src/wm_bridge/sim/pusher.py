@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.sim.play import ARM
-from wm_bridge.sim.reach import Reach, Surface, hand_poses
+from wm_bridge.sim.reach import USUAL, Reach, Surface, hand_poses
 from wm_bridge.sim.world import SimWorld
 
 FINGERS = np.array([-0.024, 0.01, -0.09])  # in the palm's frame, m
@@ -27,18 +27,20 @@ class Stroke:
 class Pusher:
     """Brings a part of the hand behind the block, lowers it, and pushes the block to ``goal`` (2,).
 
-    The next step depends on the arm, the block and the goal alone, not on what was done
-    before, and the way to push is the same whatever pose the arm comes from: so it can be
-    imitated by who sees no more than that. A block that slips off the line is approached anew.
+    The next step depends on the arm, the block and the goal alone, not on what was done before:
+    so it can be imitated by who sees no more than that. Of several ways to push, it takes one
+    that is near the arm's present pose, and so keeps to a way once it has set out on it. A block
+    that slips off the line is approached anew; one that cannot be pushed all the way is pushed
+    as far as the arm gets.
     """
 
     LIFT, GAP, ARRIVED = 0.09, 0.05, 0.010  # raised hand over a start; start behind the block; near enough, m
+    LEFT_OUT = (0.0, 0.025, 0.05)  # rest of the way that it may leave out, m: less is tried first
 
     def __init__(self, world: SimWorld, goal: FloatArray) -> None:
         self.world, self.goal, self.index = world, goal, world.spec.indices(ARM)
         self.reach, self.surface = Reach(world), Surface(world)
         self.poses = hand_poses(world.spec.name, world.scene)
-        self.usual = np.median(self.poses.q[:, self.index], axis=0)
         self.chosen_for = np.full(4, np.inf)
 
     def step(self, q: FloatArray, block: FloatArray) -> FloatArray | None:
@@ -55,7 +57,7 @@ class Pusher:
             return self.reach.step(q, np.zeros(3), np.array([0.0, 0.0, 0.03])) if low else np.zeros_like(arm)
         key = np.concatenate([block / 0.01, along / 0.15])
         if np.max(np.abs(key - self.chosen_for)) > 1.0 and (distance > 0.03 or not np.isfinite(self.chosen_for[0])):
-            self.stroke, self.chosen_for = self.choose(block, along, distance), key
+            self.stroke, self.chosen_for = self.choose(arm, block, along, distance), key
         stroke = self.stroke
         if stroke is None:
             return None
@@ -71,24 +73,26 @@ class Pusher:
             return self.reach.step(q, stroke.point, np.array([0.0, 0.0, 0.03]))
         return stroke.above - arm
 
-    def choose(self, block: FloatArray, along: FloatArray, distance: float) -> Stroke | None:
-        """The most usual hand pose whose front side can push the block ``distance`` along ``along``."""
-        poses = self.poses
-        flat, rest = poses.hand[..., :2] - block, poses.rest[..., :2] - block
-        u, w = flat @ along, flat @ np.array([-along[1], along[0]])  # (N, P), NaN: too high to touch
-        front = np.nanmax(u, axis=1)
-        leading = u > front[:, None] - 0.008
-        count = leading.sum(axis=1)
-        side = np.where(leading, w, 0.0).sum(axis=1) / count
-        ahead = np.nanmax(np.where(np.isnan(rest[..., 0]), -9.0, rest @ along), axis=1) > front - 0.005
-        shift = np.hypot(front + self.GAP, side)
-        unusual = np.max(np.abs(poses.q[:, self.index] - self.usual), axis=1)
-        order = np.argsort(shift / 0.05 + unusual)
-        for n in order[(shift < 0.1)[order] & ~ahead[order]][:80]:
-            middle = np.where(leading[n][:, None], poses.hand[n], 0.0).sum(axis=0) / count[n]
-            stroke = self.build(poses.q[n], poses.palm[n], middle, block, along, distance)
-            if stroke is not None:
-                return stroke
+    def choose(self, arm: FloatArray, block: FloatArray, along: FloatArray, distance: float) -> Stroke | None:
+        """A way to push along ``along``: from a hand pose near ``arm`` (A,) whose front side gets behind the block."""
+        for among in (slice(0, USUAL), slice(USUAL, None)):
+            q, hand, palm = (values[among] for values in (self.poses.q, self.poses.hand, self.poses.palm))
+            flat, rest = hand[..., :2] - block, self.poses.rest[among, :, :2] - block
+            u, w = flat @ along, flat @ np.array([-along[1], along[0]])  # (N, P), NaN: too high to touch
+            front = np.nanmax(u, axis=1)
+            leading = u > front[:, None] - 0.008
+            count = leading.sum(axis=1)
+            side = np.where(leading, w, 0.0).sum(axis=1) / count
+            ahead = np.nanmax(np.where(np.isnan(rest[..., 0]), -9.0, rest @ along), axis=1) > front - 0.005
+            shift = np.hypot(front + self.GAP, side)
+            order = np.argsort(shift / 0.05 + np.max(np.abs(q[:, self.index] - arm), axis=1))
+            candidates = order[(shift < 0.1)[order] & ~ahead[order]][:80]
+            for length in (distance - left for left in self.LEFT_OUT if distance - left > 0.02 or not left):
+                for n in candidates:
+                    middle = np.where(leading[n][:, None], hand[n], 0.0).sum(axis=0) / count[n]
+                    stroke = self.build(q[n], palm[n], middle, block, along, length)
+                    if stroke is not None:
+                        return stroke
         return None
 
     def build(

@@ -9,17 +9,22 @@ import numpy as np
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.robots import spec as robots
+from wm_bridge.safety.config import SafetyConfig
+from wm_bridge.safety.shapes import RobotShapes
+from wm_bridge.safety.surroundings import Surroundings, build
 from wm_bridge.sim.backend import load_mujoco
 from wm_bridge.sim.config import SceneConfig
 from wm_bridge.sim.play import ARM, LOW
 from wm_bridge.sim.sampling import sample_reachable
-from wm_bridge.sim.world import SimWorld, contact_of
+from wm_bridge.sim.world import SimWorld
 
 mujoco = load_mujoco()
 
 HAND = "right_palm"
-POSES = 100  # hand poses at the table to choose from: many more change too often to be imitated
+POSES = 1500  # hand poses at the table to choose from
+USUAL = 100  # ... of which these are preferred: who chooses among many changes too often to be imitated
 TOP, CLEARANCE = 0.04, 0.020  # parts lower than TOP over the table push the block; gap below the hand, m
+RESERVE = 0.006  # kept beyond the safety filter's margins, near which it slows the arm down, m
 
 
 class Reach:
@@ -111,6 +116,12 @@ def hand_poses(robot: str, scene: SceneConfig) -> HandPoses:
     return HandPoses.draw(world, np.random.default_rng(7), POSES)
 
 
+@functools.cache
+def kept_apart(robot: str) -> Surroundings:
+    """The distances that the safety filter keeps around a robot."""
+    return build(RobotShapes.from_spec(robots.load(robot)), SafetyConfig.load().scene, {})
+
+
 class Surface:
     """Where the arm's surface is; positions base frame, m."""
 
@@ -124,6 +135,7 @@ class Surface:
         rounded = model.geom_type[self.geoms] != mujoco.mjtGeom.mjGEOM_BOX
         half[rounded] = half[rounded][:, [0, 0, 1]] * [0.8, 0.8, 1.0]
         self.grid = grid[None] * half[:, None]
+        self.pairs = kept_apart(world.spec.name)
         self.of_hand = np.repeat(model.geom_bodyid[self.geoms] == self.body, len(grid))
 
     def points(self, q: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -139,9 +151,5 @@ class Surface:
         return points[self.of_hand], points[~self.of_hand], palm
 
     def free(self, q: FloatArray) -> bool:
-        """True when the arm touches neither the robot nor the table in pose ``q`` (J,)."""
-        self.data.qpos[self.world.joint_addresses] = q
-        mujoco.mj_kinematics(self.world.model, self.data)
-        mujoco.mj_comPos(self.world.model, self.data)
-        mujoco.mj_collision(self.world.model, self.data)
-        return not contact_of(self.data, self.geoms, self.world.object_geoms)
+        """True when the safety filter's margins around pose ``q`` (J,), and ``RESERVE`` more, are kept."""
+        return bool((self.pairs.sweep.at(q) > self.pairs.margin + RESERVE).all())
