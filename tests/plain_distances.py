@@ -150,7 +150,7 @@ class PlainSweep:
     def __init__(self, whole: Surroundings) -> None:
         chain, tables = whole.shapes.chain, tables_of(whole)
         self.tables, self._chain = tables, chain
-        self._first, self._boxes = len(tables.radii), tables.boxes
+        self._first, self._boxes = len(tables.other), tables.boxes
         self._half = np.tile(tables.half, (1, 2))
         self._R = np.swapaxes(tables.T_box_base[:, :, :3], 1, 2)
         carried = np.zeros((len(chain.parents),) * 2)  # [link frame, joint]: 1 when the joint moves it
@@ -169,7 +169,7 @@ class PlainSweep:
         lever = self.tables.lever[pairs]
         turn = np.abs(postures[1:] - postures[:-1]) @ (lever > 0.0).T
         off = np.abs(path[:-1] - (path[begin] + share * (path[end] - path[begin])))
-        between = between - self.tables.bend[pairs] * turn * turn - np.maximum.reduceat(off, taken[:-1], axis=0) @ lever.T
+        between = between - 0.125 * lever.max(axis=1) * turn * turn - np.maximum.reduceat(off, taken[:-1], axis=0) @ lever.T
         return Swept(distance[:2], np.minimum.reduce(np.minimum(between, distance[1:])))
 
     def at(self, q: FloatArray) -> FloatArray:
@@ -180,11 +180,11 @@ class PlainSweep:
         """Gaps of all pairs at (T, J) rad."""
         tables, k = self.tables, self._boxes
         covers = self._covers(q)
-        _, height = self._heights(covers)
+        height, radius = self._heights(covers)[1], tables.thickness[self._first :]
         found = (
-            capsules(self._capsules(covers)[0], tables.radii),
-            boxes(height[:, :k], self._half[:k], tables.radius[:k]),
-            room(height[:, k:], self._half[k:], tables.radius[k:]),
+            capsules(self._capsules(covers)[0], tables.thickness[: self._first]),
+            boxes(height[:, :k], self._half[:k], radius[:k]),
+            room(height[:, k:], self._half[k:], radius[k:]),
         )
         return Gaps(*(np.concatenate(part, axis=1) for part in zip(*found, strict=True)))
 

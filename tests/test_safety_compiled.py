@@ -99,11 +99,11 @@ def test_compiling_changes_no_bit(interpreted):
     """Neither fused nor reordered operations: a recording is replayed on another processor."""
     for name in ROBOTS:
         spec, pairs = surroundings(name)
-        tables, every = interpreted.Tables(*pairs.sweep.tables), np.arange(len(pairs.names))
+        arrays, every = pairs.sweep.arrays, np.arange(len(pairs.names))
         for _, path in paths(spec, 8):
             taken = sweep.spread(len(path))[0]
-            assert np.array_equal(interpreted.along(tables, path, taken, every), compiled.along(pairs.sweep.tables, path, taken, every))
-            assert np.array_equal(interpreted.slopes(tables, path[0], every), compiled.slopes(pairs.sweep.tables, path[0], every))
+            assert np.array_equal(interpreted.along(arrays, path, taken, every), compiled.along(arrays, path, taken, every))
+            assert np.array_equal(interpreted.slopes(arrays, path[0], every), compiled.slopes(arrays, path[0], every))
     for _, limits, dt, motion in motions(8, 6):
         quick = Lanes(limits, dt).path(motion)
         with pytest.MonkeyPatch.context() as change:
@@ -129,16 +129,16 @@ def test_a_path_that_is_not_finite_is_never_far_from_anything(value):
 def test_arrays_that_do_not_fit_are_refused(module, interpreted):
     spec, pairs = surroundings("arm6")
     module = interpreted if module == "interpreted" else compiled
-    tables, path, few = pairs.sweep.tables, np.tile(spec.home, (4, 1)), np.arange(3)
+    arrays, path, few = pairs.sweep.arrays, np.tile(spec.home, (4, 1)), np.arange(3)
     rows = np.arange(4)
     wrong = [(path, rows, np.array([-1])), (path, rows, np.array([len(pairs.names)])), (path[:, :5].copy(), rows, few), (path, rows[:1], few)]
     wrong += [(path, taken, few) for taken in (np.array([-1, 1]), np.array([0, 4]), np.array([0, 2, 2]), np.array([0, 2, 1]))]
     for arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):
-            module.along(tables, *arguments)
-    for q, some in ((spec.home, np.array([-1])), (spec.home, np.array([len(pairs.names)])), (spec.home[:5].copy(), few)):
+            module.along(arrays, *arguments)
+    for q, some in ((path[0], np.array([-1])), (path[0], np.array([len(pairs.names)])), (path[0, :5], few)):
         with pytest.raises(ValueError, match="do not fit"):
-            module.slopes(tables, q, some)
+            module.slopes(arrays, q, some)
     two, parts = np.zeros(2), np.zeros((4, 2))
     for arguments in ((two[:1], two, parts, two, 0.01, 3), (two, two[:1], parts, two, 0.01, 3), (two, two, np.zeros((4, 3)), two, 0.01, 3),
                       (two, two, parts[:3], two, 0.01, 3), (two, two, parts, two[:1], 0.01, 3), (two, two, parts, two, 0.01, -1)):  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_node_that_starts_takes_what_the_set_up_compiled():
 def test_a_call_with_other_types_is_refused_and_never_compiled():
     _, pairs = surroundings("arm6")
     with pytest.raises(TypeError, match="No matching definition"):
-        compiled.slopes(pairs.sweep.tables, np.zeros(6, dtype=np.float32), np.arange(3))
+        compiled.slopes(pairs.sweep.arrays, np.zeros(6, dtype=np.float32), np.arange(3))
 
 
 def test_arrays_that_may_not_be_written_are_taken():

@@ -137,7 +137,7 @@ def path_of(
     Returns:
         (count + 1, J) rad; a brake of more than 4096 periods is cut off.
     """
-    return compiled.brake_path(np.ascontiguousarray(q), np.ascontiguousarray(v), parts, most, dt, min(count, _LONGEST))
+    return compiled.brake_path(np.array(q), np.array(v), parts, most, dt, min(count, _LONGEST))
 
 
 def _release(b: FloatArray) -> FloatArray:

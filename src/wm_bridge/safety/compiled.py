@@ -6,7 +6,7 @@ arithmetic in arrays is `tests/plain_distances.py`; the tests hold both together
 A gap is signed: distance when apart, below zero when not. Each gap is a largest separation n . (x - y) over some
 normals n. With n held fixed, that separation is a minimum over corner points of nearly linear functions of a short
 motion, so on the way from one posture to the next it stays above the smaller of its two ends, less the curvature of
-the points' ways (``bend``) and how far the path leaves the chord. The hull of eight corners c +- e1 +- e2 +- e3
+the points' ways (at most an eighth of the longest lever times the turn squared) and how far the path leaves the chord. The hull of eight corners c +- e1 +- e2 +- e3
 reaches n . c +- sum_k |n . e_k| along a normal n: no corner has to be looked at. A number that is not finite
 never turns into a large distance: NaN stays NaN.
 
@@ -48,8 +48,8 @@ class Tables(NamedTuple):
         carrier: (S,) frame that a shape hangs on; 0 for things that stand.
         covers: (S, 4, 6) homogeneous columns: centre, three half edges of the hull; ends of the capsule.
         shape, other: (P,), (C,) the shape of a pair, and the capsule it is held away from.
-        radii: (C,) sum of both, m. T_box_base: (H, 3, 4). half: (H, 3) half edges, m. radius: (H,) of the hull, m.
-        bend: (P,) an eighth of the longest lever, m. lever: (P, J) m/rad.
+        thickness: (P,) m around the axes of the capsules or around the hull.
+        T_box_base: (H, 3, 4). half: (H, 3) half edges, m. lever: (P, J) m/rad.
     """
 
     parents: Index
@@ -60,33 +60,25 @@ class Tables(NamedTuple):
     covers: FloatArray
     shape: Index
     other: Index
-    radii: FloatArray
+    thickness: FloatArray
     T_box_base: FloatArray
     half: FloatArray
-    radius: FloatArray
-    bend: FloatArray
     lever: FloatArray
     boxes: int
 
 
-def _read(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C", readonly=True)
-
-
-_REALS, _ROWS, _COUNTS = _read(types.float64, 1), _read(types.float64, 2), _read(types.intp, 1)
-_TABLES = types.NamedTuple(  # type: ignore[no-untyped-call]
+_REALS, _ROWS, _COUNTS = types.float64[::1], types.float64[:, ::1], types.intp[::1]
+_TABLES = types.Tuple(  # type: ignore[no-untyped-call]
     [
-        types.intp[::1], types.intp[::1], types.float64[:, :, :, ::1], types.float64[:, ::1], types.intp[::1],
-        types.float64[:, :, ::1], types.intp[::1], types.intp[::1], types.float64[::1], types.float64[:, :, ::1],
-        types.float64[:, ::1], types.float64[::1], types.float64[::1], types.float64[:, ::1], types.intp,
-    ],
-    Tables,
+        _COUNTS, _COUNTS, types.float64[:, :, :, ::1], _ROWS, _COUNTS, types.float64[:, :, ::1],
+        _COUNTS, _COUNTS, _REALS, types.float64[:, :, ::1], _ROWS, _ROWS, types.intp,
+    ]
 )  # fmt: skip
 
 
 def _compiled(*arguments: Any) -> Callable[[F], F]:
     """Compile for these types now, or take what the cache has."""
-    signature = types.float64[:, ::1](*arguments)
+    signature = _ROWS(*arguments)
 
     def compile_now(function: F) -> F:
         try:
@@ -184,7 +176,7 @@ def _capsule_gap(
     scale = 1.0 / _higher(length, _TINY)
     for k in range(3):
         normal[k] *= scale
-    return length - tables.radii[pair], s, t
+    return length - tables.thickness[pair], s, t
 
 
 @_part
@@ -194,7 +186,7 @@ def _hull_gap(tables: Tables, covers: FloatArray, pair: int, height: FloatArray)
     Args:
         height: (6,) is written: m over the planes of the faces; normals along the axes, then against them.
     """
-    hull_of = pair - len(tables.radii)
+    hull_of = pair - len(tables.other)
     hull, T, half = covers[tables.shape[pair]], tables.T_box_base[hull_of], tables.half[hull_of]
     outside = hull_of < tables.boxes
     for row in range(3):
@@ -208,14 +200,14 @@ def _hull_gap(tables: Tables, covers: FloatArray, pair: int, height: FloatArray)
         if found != best:
             face = f
         best = found
-    return best - tables.radius[hull_of], face
+    return best - tables.thickness[pair], face
 
 
 @_part
-def _apart(normal: FloatArray, axes: FloatArray, radii: float) -> float:
+def _apart(normal: FloatArray, axes: FloatArray, thickness: float) -> float:
     """Separation of two capsules along a normal, m."""
     over = _dot(normal, axes[2]) + _lower(_dot(normal, axes[0]), 0.0)
-    return over - _higher(_dot(normal, axes[1]), 0.0) - radii
+    return over - _higher(_dot(normal, axes[1]), 0.0) - thickness
 
 
 # ---- along a path ------------------------------------------------------------------------------
@@ -243,10 +235,11 @@ def _known(tables: Tables, pairs: Index) -> bool:
 
 
 @_compiled(_TABLES, _ROWS, _COUNTS, _COUNTS)
-def along(tables: Tables, path: FloatArray, taken: Index, pairs: Index) -> FloatArray:
+def along(arrays: tuple[Any, ...], path: FloatArray, taken: Index, pairs: Index) -> FloatArray:
     """Distances at the first two rows that are taken, and a lower bound from there to the last.
 
     Args:
+        arrays: `Tables` as a plain tuple; Python hands a named one over in three times the time.
         path: (N, J) rad, straight between its rows. taken: (T,) ascending, T >= 2. pairs: (K,).
 
     Returns:
@@ -255,7 +248,8 @@ def along(tables: Tables, path: FloatArray, taken: Index, pairs: Index) -> Float
     Raises:
         ValueError: a row or pair that does not exist.
     """
-    count, joints, capsules = len(taken), tables.lever.shape[1], len(tables.radii)
+    tables = Tables(*arrays)
+    count, joints, capsules = len(taken), tables.lever.shape[1], len(tables.other)
     if count < 2 or taken[0] < 0 or taken[-1] >= len(path) or path.shape[1] != joints or not _known(tables, pairs):
         raise ValueError(_MISFIT)
     for k in range(1, count):
@@ -271,6 +265,7 @@ def along(tables: Tables, path: FloatArray, taken: Index, pairs: Index) -> Float
     axes, normal = np.empty((count, 3, 3)), np.empty((count, 3))
     out = np.empty((3, len(pairs)))
     for place, pair in enumerate(pairs):
+        thickness = tables.thickness[pair]
         for k in range(count):
             if pair < capsules:
                 distance[k] = _capsule_gap(tables, covers[k], pair, axes[k], normal[k])[0]
@@ -280,21 +275,22 @@ def along(tables: Tables, path: FloatArray, taken: Index, pairs: Index) -> Float
         for k in range(1, count):
             least = _lower(distance[k - 1], distance[k])
             if pair < capsules:  # along the normal of the posture before, or of the one after
-                ahead = _apart(normal[k - 1], axes[k], tables.radii[pair])
-                back = _apart(normal[k], axes[k - 1], tables.radii[pair])
+                ahead = _apart(normal[k - 1], axes[k], thickness)
+                back = _apart(normal[k], axes[k - 1], thickness)
                 least = _higher(_lower(distance[k - 1], ahead), _lower(distance[k], back))
             elif pair - capsules < tables.boxes:
                 best = _lower(height[k - 1, 0], height[k, 0])
                 for f in range(1, 6):
                     best = _higher(best, _lower(height[k - 1, f], height[k, f]))
-                least = best - tables.radius[pair - capsules]
-            turned = away = 0.0
+                least = best - thickness
+            turned = away = longest = 0.0
             for j in range(joints):
                 lever = tables.lever[pair, j]
                 if lever > 0.0:
                     turned += turn[k - 1, j]
                     away += lever * off[k - 1, j]
-            bound = least - tables.bend[pair] * turned * turned - away
+                    longest = _higher(longest, lever)
+            bound = least - 0.125 * longest * turned * turned - away
             lowest = _lower(lowest, _lower(bound, distance[k]))
         out[0, place], out[1, place], out[2, place] = distance[0], distance[1], lowest
     return out
@@ -318,11 +314,11 @@ def _add_slopes(
 
 
 @_compiled(_TABLES, _REALS, _COUNTS)
-def slopes(tables: Tables, q: FloatArray, pairs: Index) -> FloatArray:
+def slopes(arrays: tuple[Any, ...], q: FloatArray, pairs: Index) -> FloatArray:
     """Change of the distances per rad.
 
     Args:
-        q: (J,) rad. pairs: (K,).
+        arrays: as of `along`. q: (J,) rad. pairs: (K,).
 
     Returns:
         (K, J) m/rad.
@@ -330,6 +326,7 @@ def slopes(tables: Tables, q: FloatArray, pairs: Index) -> FloatArray:
     Raises:
         ValueError: a pair that does not exist, or another number of joints.
     """
+    tables = Tables(*arrays)
     if len(q) != tables.lever.shape[1] or not _known(tables, pairs):
         raise ValueError(_MISFIT)
     frames, covers = np.empty((len(tables.parents), 3, 4)), np.empty((len(tables.carrier), 6, 3))
@@ -341,7 +338,7 @@ def slopes(tables: Tables, q: FloatArray, pairs: Index) -> FloatArray:
     for place, pair in enumerate(pairs):
         mine, row = tables.shape[pair], out[place]
         hull = covers[mine]
-        if pair < len(tables.radii):
+        if pair < len(tables.other):
             other = tables.other[pair]
             _, s, t = _capsule_gap(tables, covers, pair, axes, normal)
             for k in range(3):
@@ -353,7 +350,7 @@ def slopes(tables: Tables, q: FloatArray, pairs: Index) -> FloatArray:
         else:
             _, face = _hull_gap(tables, covers, pair, height)
             for k in range(3):
-                upwards = tables.T_box_base[pair - len(tables.radii), face % 3, k]
+                upwards = tables.T_box_base[pair - len(tables.other), face % 3, k]
                 normal[k] = upwards if face < 3 else -upwards
                 at[k] = hull[0, k]
             for edge in range(1, 4):

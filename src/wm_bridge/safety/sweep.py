@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 7  # postures along a brake; the bound between them covers the rest
 _FIRST = np.arange(2, dtype=np.intp)
-_plain = np.ascontiguousarray  # the compiled functions take memory as it lies
+_plain = np.ascontiguousarray
 
 
 class Swept(NamedTuple):
@@ -35,7 +35,7 @@ class Sweep:
     """Measures pairs of one `Surroundings`."""
 
     def __init__(self, whole: Surroundings) -> None:
-        self.tables = tables_of(whole)
+        self.arrays = tuple(tables_of(whole))
         self._every = np.arange(len(whole.names))
         # Tables that do not fit are refused here, and the first tick finds numba with its types looked up.
         q = np.zeros(whole.lever.shape[1])
@@ -49,17 +49,18 @@ class Sweep:
             path: (N, J) rad, N >= 2; straight between the rows. pairs: (K,) ascending.
             whole: to its end; else only the first two postures, without the way between them.
         """
-        out = compiled.along(self.tables, _plain(path), spread(len(path))[0] if whole else _FIRST, _plain(pairs))
+        taken = spread(len(path))[0] if whole else _FIRST
+        out = compiled.along(self.arrays, np.array(path, order="C"), taken, np.array(pairs))  # of just the types that were compiled
         distance = out[:2]
         return Swept(distance, out[2] if whole else np.minimum(distance[0], distance[1]))
 
     def at(self, q: FloatArray) -> FloatArray:
         """(P,) m of all pairs at (J,) rad."""
-        return np.asarray(compiled.along(self.tables, np.stack([q, q]), _FIRST, self._every)[0])
+        return np.asarray(compiled.along(self.arrays, np.stack([q, q]), _FIRST, self._every)[0])
 
     def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
         """(K, J) change of the distances per rad at (J,) rad, m/rad."""
-        return compiled.slopes(self.tables, _plain(q), _plain(pairs))
+        return compiled.slopes(self.arrays, np.array(q), np.array(pairs))
 
 
 @functools.cache
@@ -105,11 +106,9 @@ def tables_of(whole: Surroundings) -> Tables:
         covers=np.concatenate([shapes.covers(), root_base @ things]),
         shape=_plain(whole.shape, np.intp),
         other=_plain(other, np.intp),
-        radii=thickness[whole.shape[:capsules]] + thickness[other],
+        thickness=np.concatenate([thickness[whole.shape[:capsules]] + thickness[other], shapes.radius[whole.shape[capsules:]]]),
         T_box_base=_plain(np.concatenate([turned, -turned @ centre[..., None]], axis=2)),
         half=np.concatenate([whole.half[box], np.tile((upper - lower) * 0.5, (walls, 1))]),
-        radius=shapes.radius[whole.shape[capsules:]],
-        bend=0.125 * whole.lever.max(axis=1),
         lever=_plain(whole.lever),
         boxes=boxes,
     )
