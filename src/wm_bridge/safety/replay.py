@@ -109,7 +109,7 @@ def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, co
             if entry.kind == UNWRITABLE:
                 raise JournalError(f"entry {entry.number} could not be written down: {entry.arguments}")
             if entry.kind == BEGIN:
-                again = _Again(entry, folder, config)
+                again = _Again(entry, folder, config, renewed=again is not None)
                 if again.computed_by != computed_by():
                     report.note = f"recorded with {again.computed_by}; this is {computed_by()}: it may round differently"
                 continue
@@ -127,9 +127,10 @@ def _one(entry: Entry, again: _Again, sent: Mapping[int, Command], report: Repor
     if entry.kind == TICK:
         report.ticks += 1
         command, verdict = again.tick(*entry.arguments)
-        if command is not None:
-            report.commands += 1
-        recorded = sent.get(report.commands) if command is not None else None
+        went_out = command is not None and not again.unsent
+        again.unsent = False
+        report.commands += went_out
+        recorded = sent.get(report.commands) if went_out else None
         report.compared += recorded is not None
         same = outcome(command, verdict) == entry.answer
         if recorded is not None and command is not None and not _equal(recorded, command):
@@ -213,9 +214,13 @@ class _Robot(_Joints):
 
 
 class _Again:
-    """A filter as the journal's first entry describes it, with the recorded clock."""
+    """A filter as the journal's first entry describes it, with the recorded clock.
 
-    def __init__(self, begin: Entry, folder: Path, config: SafetyConfig | None) -> None:
+    A filter renewed by a reset takes its first tick within that reset: its output is not sent (``unsent``).
+    """
+
+    def __init__(self, begin: Entry, folder: Path, config: SafetyConfig | None, renewed: bool) -> None:
+        self.unsent = renewed
         try:
             names, table, effort, described, settings, self.computed_by = begin.arguments
             lower, upper, velocity, acceleration, jerk = table
