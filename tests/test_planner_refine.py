@@ -154,6 +154,16 @@ def test_episodes_without_advice_teach_no_skill(model, tmp_path):
         Lessons.read(model, [synthetic_dataset(tmp_path, episodes=20)], 0.015)
 
 
+def test_too_few_demonstrations_to_hold_one_out_are_refused_before_the_fit(tmp_path, capsys):
+    source = random_checkpoint(tmp_path / "in.safetensors", ("first", "second"))
+    play = synthetic_dataset(tmp_path / "play", episodes=40)
+    taught = lessons(tmp_path / "taught", np.random.default_rng(1), episodes=19)
+    out = tmp_path / "out.safetensors"
+    words = ["--checkpoint", str(source), "--data", str(play), "--lessons", str(taught), "--out", str(out)]
+    assert stage.main([*words, "--steps", "0"]) == 2
+    assert "at least 20" in capsys.readouterr().err and not out.exists()
+
+
 def test_frames_without_advice_are_left_out(model, tmp_path):
     folder = lessons(tmp_path, np.random.default_rng(1))
     file = folder / "shard_0000" / "advice.npy"

@@ -105,8 +105,9 @@ def test_a_bag_that_was_cut_off_is_judged_as_far_as_it_goes(bag: Path, tmp_path:
     shutil.copy(file, cut)
     with cut.open("r+b") as stream:
         stream.truncate(file.stat().st_size * 2 // 3)
-    reports, note = command.replay_bag(cut)
-    assert "cut off" in note and reports[0].first is None and reports[0].ticks > 10
+    (whole,), _ = command.replay_bag(bag)
+    (part,), note = command.replay_bag(cut)
+    assert "cut off" in note and part.first is None and 0 < part.commands < whole.commands
 
 
 def test_a_bag_without_a_journal_or_no_bag_at_all_says_what_to_do(tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def test_a_pair_that_was_too_near_at_the_start_keeps_its_margin_once_it_has_it()
         places.append(places[-1] + step)
     back = [probe.tightest(place).room for place in places]
     assert back[0] < 0.0 and len(places) > 5
-    for now, then, left in zip(places[::-1], places[-2::-1], back[-2::-1], strict=False):
+    for now, then, left in zip(places[:0:-1], places[-2::-1], back[-2::-1], strict=True):
         assert certified(now, then) is bool(left >= 0.0), left
         if left < 0.0:
             break

@@ -79,7 +79,8 @@ class Lessons:
         """All training episodes of folders that ``./wm collect --demonstrations`` made, or the held-out ones.
 
         Raises:
-            PlannerError: a folder holds no advice, or none shows the object.
+            PlannerError: a folder holds no advice, or none of the episodes shows the object (of fewer than 20 in a
+                folder none is held out).
         """
         parts: list[dict[str, Tensor]] = []
         for folder in folders:
@@ -103,7 +104,8 @@ class Lessons:
                     "left": periods_left(place[None], done_m)[0, :frames],
                 })  # fmt: skip
         if not parts:
-            raise PlannerError("no demonstration shows where the object is; collect them again")
+            which, remedy = ("held-out ", "at least 20 of them") if held_out else ("", "them again")
+            raise PlannerError(f"no {which}demonstration shows where the object is; collect {remedy}")
         every = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         advised = torch.isfinite(every["advice"]).all(-1)
         return cls(**{name: values[advised] for name, values in every.items()})

@@ -140,14 +140,15 @@ def main(argv: list[str]) -> int:
         lessons = None
         imitation = ImitateConfig(seed=config.seed)
         if args.demonstrations or args.lessons:
-            lessons = Lessons.read(model, [*(args.demonstrations or []), *args.lessons], imitation.done_m)
+            folders = [*(args.demonstrations or []), *args.lessons]
+            lessons = Lessons.read(model, folders, imitation.done_m)
+            unseen = Lessons.read(model, folders, imitation.done_m, held_out=True)
         refined = refined_on(model, data, args.demonstrations, config) if config.steps else model
         if lessons is not None:
             refined = imitate(refined, lessons, imitation)
         calibrate(refined, data)
         card = {**card, "refine": dataclasses.asdict(config), "refined_from": weights_hash(args.checkpoint)}
         if lessons is not None:
-            unseen = Lessons.read(model, [*(args.demonstrations or []), *args.lessons], imitation.done_m, held_out=True)
             left_over = {name: round(share, 3) for name, share in unexplained(refined, unseen).items()}
             print("of held-out demonstrations not learned, shares of the variance:", left_over)
             card["imitate"] = {**dataclasses.asdict(imitation), "frames": len(lessons.left), "held_out": left_over}

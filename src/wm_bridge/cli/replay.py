@@ -25,7 +25,7 @@ class Session:
     """What one start of the safety node left in a bag.
 
     Attributes:
-        pages: its journal. sent: hw/command by counter. overwritten: counters that came twice, differing.
+        pages: its journal. sent: hw/command by counter, the first where one came twice.
     """
 
     pages: list[Pages] = field(default_factory=list)

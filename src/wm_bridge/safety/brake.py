@@ -145,4 +145,3 @@ def _release(b: FloatArray) -> FloatArray:
     b = np.maximum(b, 0.0)
     k = np.floor(b)
     return np.asarray((k + 1.0) * (b - 0.5 * k))
-

@@ -270,4 +270,3 @@ class DistanceGuard:
         seen = min(self._stamps[name] for name in moving)
         age = max(steady_ns - seen, 0) * 1e-9
         return np.asarray(self._pairs.speed * (age + horizon_s))
-

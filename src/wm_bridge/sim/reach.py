@@ -119,7 +119,8 @@ def hand_poses(robot: str, scene: SceneConfig) -> HandPoses:
 @functools.cache
 def kept_apart(robot: str) -> Surroundings:
     """The distances that the safety filter keeps around a robot."""
-    return build(RobotShapes.from_spec(robots.load(robot)), SafetyConfig.load().scene, {})
+    spec = robots.load(robot)
+    return build(RobotShapes.from_spec(spec), SafetyConfig.load(spec.safety_path()).scene, {})
 
 
 class Surface:
