@@ -10,7 +10,7 @@ S = 1_000_000_000
 CONFIG = GoalConfig(timeout_s=10.0, stall_s=2.0)
 
 
-def drive(distances, config=CONFIG, speed=0.0, energy=None, trust=1.0, goal_trust=1.0):
+def drive(distances, config=CONFIG, speed=0.0, energy=None, trust=1.0, goal_trust=1.0, joints=0.0):
     """Feed one distance per 0.1 s; returns every status."""
     monitor = GoalMonitor(config)
     monitor.begin(0)
@@ -18,7 +18,7 @@ def drive(distances, config=CONFIG, speed=0.0, energy=None, trust=1.0, goal_trus
     for k, distance in enumerate(distances):
         level = distance if energy is None else energy[k]
         now = k * S // 10
-        summary = PlanSummary(now, distance, speed, level, trust, goal_trust)
+        summary = PlanSummary(now, distance, speed, level, trust, goal_trust, joints)
         statuses.append(monitor.update(summary, now))
     return statuses
 
@@ -50,6 +50,15 @@ def test_just_outside_the_tolerance_is_never_reached():
 
 def test_not_reached_while_the_joints_move():
     assert outcome(APPROACH + [0.02] * 8, speed=0.5) is None
+
+
+@pytest.mark.parametrize("joints", [0.31, math.nan])
+def test_joints_that_differ_delay_reached_until_the_energy_has_settled(joints):
+    falling = [1.0 - 0.04 * k for k in range(20)]  # until step 19
+    statuses = drive([0.02] * 40, energy=falling + [0.24] * 20, joints=joints)
+    first = next(k for k, s in enumerate(statuses) if s.outcome is not None)
+    assert statuses[first].outcome is Outcome.REACHED and first == 19 + 15
+    assert drive([0.02] * 6, energy=falling[:6], joints=0.3)[-1].outcome is Outcome.REACHED
 
 
 def test_timeout_at_the_limit():

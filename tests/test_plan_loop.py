@@ -57,6 +57,7 @@ class StepPlanner:
             goal_energy=distance,
             distance_m=distance,
             object_distance_m=2.0,
+            joint_distance_rad=0.0,
             trust=1.0,
         )
         return SimpleNamespace(**(values | self.change))
@@ -132,6 +133,24 @@ def test_the_loop_reaches_the_goal_and_then_holds_still():
     np.testing.assert_array_equal(later.trajectory.positions, held.positions)
     assert later.plan is None and later.outcome is Outcome.REACHED
     assert made.counts.plans == k + 1 and made.counts.steps == k + 2
+
+
+@pytest.mark.parametrize("target, outcome", [("hand", None), ("object", Outcome.REACHED)])
+def test_joints_that_differ_delay_a_goal_of_the_hand_alone(target, outcome):
+    planner = StepPlanner(target=(0.0, 0.0))
+    planner.change = dict(joint_distance_rad=1.0, object_distance_m=0.0)
+    made = loop(planner, PlanLoopConfig(target=target), GoalConfig(hold_s=0.3))
+    steps = [made.step(observation(1000 + 100 * k), (1000 + 100 * k) * MS) for k in range(5)]
+    assert steps[-1].outcome is outcome
+
+
+def test_all_joints_of_what_is_planned_from_are_shown():
+    shown = []
+    made = PlanLoop(StepPlanner(), SPEC, observe=shown.append)
+    assert made.set_goal(PICTURE, 900 * MS).ok
+    made.step(observation(position=(0.1, 0.2, 0.3)), 1000 * MS)
+    made.step(observation(1100, position=(np.nan, 0.0, 0.0)), 1100 * MS)
+    assert [tuple(joints.position) for joints in shown] == [(0.1, 0.2, 0.3)]
 
 
 def test_a_new_goal_after_the_old_one_plans_again():

@@ -13,7 +13,7 @@ from wm_bridge.cli import venv_setup, venv_trim
 
 # Whoever lost something: packages whose headers, test suites or libraries are trimmed, and what stands on them.
 MODULES = """torch torch.testing torch.distributed torch.fx pinocchio coal numpy.testing scipy.stats scipy.optimize scipy.spatial
-sympy networkx matplotlib.figure mpl_toolkits cv2 mujoco rclpy hypothesis.extra.numpy""".split()
+sympy networkx matplotlib.figure mpl_toolkits cv2 mujoco mujoco.viewer pyrealsense2 rclpy hypothesis.extra.numpy""".split()
 
 
 @pytest.fixture
@@ -24,7 +24,9 @@ def site(tmp_path: Path) -> Path:
         "torch/include/ATen/a.h", "torch/bin/test_api", "torch/bin/FileStoreTest", "torch/bin/protoc-3", "torch/bin/torch_shm_manager",
         "torch/testing/__init__.py", "cmeel.prefix/include/boost/any.hpp", "cmeel.prefix/lib/libqhull.a", "cmeel.prefix/lib/libqhull.so",
         "scs/_scs_mkl.cpython-311.so", "scs/_scs_direct.cpython-311.so", "scipy/stats/tests/data/deep.npz", "scipy/stats/stats.py",
-        "numpy/testing/tests/test_a.py", "numpy/testing/utils.py", "pytest/tests/kept.py",
+        "numpy/testing/tests/test_a.py", "numpy/testing/utils.py", "pytest/tests/kept.py", "mujoco/studio/studio.so", "mujoco/viewer.py",
+        "pyrealsense2/pyrealdds.so", "pyrealsense2/pyrealsense2.so", "cmake/data/bin/cpack", "cmake/data/bin/cmake",
+        "cmake/data/share/cmake-4.4/Help/a.rst", "cmake/data/share/cmake-4.4/Modules/a.cmake",
     ):  # fmt: skip
         file = site / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +42,8 @@ def test_only_what_the_table_names_goes(site):
     venv_trim.trim(site.parents[2])
     assert files(site) == {
         "torch/bin/torch_shm_manager", "torch/testing/__init__.py", "cmeel.prefix/lib/libqhull.so", "scs/_scs_direct.cpython-311.so",
-        "scipy/stats/stats.py", "numpy/testing/utils.py", "pytest/tests/kept.py",
+        "scipy/stats/stats.py", "numpy/testing/utils.py", "pytest/tests/kept.py", "mujoco/viewer.py", "pyrealsense2/pyrealsense2.so",
+        "cmake/data/bin/cmake", "cmake/data/share/cmake-4.4/Modules/a.cmake",
     }  # fmt: skip
 
 

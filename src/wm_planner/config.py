@@ -186,6 +186,7 @@ class PlannerConfig:
     weight_object: float = 1.0
     weight_time: float = 0.1
     weight_action: float = 0.02
+    weight_intrusion: float = 10.0
     threads: int = 0
 
     def __post_init__(self) -> None:

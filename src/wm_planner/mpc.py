@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
 FloatArray = NDArray[np.float64]
+Intrusion = Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ class Planner:
     the futures are those of its skill's likely ways, chosen among by the same energy: a search
     around them leaves what the skill knows for errors of the model (``./wm bench push``).
 
+    What the safety filter would refuse is better not asked for: ``intrusion`` tells of postures
+    (N, A) rad how deep (N,) m they reach into a distance that has to be kept, and costs energy.
+
     Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
     """
 
@@ -88,6 +93,7 @@ class Planner:
         self.imagine = Imagination(self.model, config.horizon)
         self.search = ICem(config, model.config.action_dim, seed)
         self.goal: Goal | None = None
+        self.intrusion: Intrusion | None = None
         self._predicted: Tensor | None = None
 
     @classmethod
@@ -172,7 +178,8 @@ class Planner:
         state = self.model.proprioception(measured, start)[None]
         def cost(candidates: Tensor) -> Tensor:
             latents, _ = self.imagine(z, state, candidates)
-            return self.energy(latents, self._references(start, candidates), candidates, goal)
+            energy = self.energy(latents, self._references(start, candidates), candidates, goal)
+            return energy + self._intruding(start, candidates)
 
         def project(candidates: Tensor) -> Tensor:
             return self.actions.project(start, candidates)
@@ -234,6 +241,14 @@ class Planner:
     def _references(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
+
+    def _intruding(self, start: Tensor, actions: Tensor) -> Tensor | float:
+        """(S,) energy of broken distances, in decimetres: the mean over every second posture of ``actions`` (S, H, A)."""
+        if self.intrusion is None:
+            return 0.0
+        some = self.actions.references(start, actions)[:, 1::2]
+        deep = self.intrusion(some.flatten(0, 1).double().numpy())
+        return self.config.weight_intrusion * 10.0 * torch.from_numpy(deep).float().view(some.shape[:2]).mean(1)
 
     def _ways(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal) -> Tensor:
         """(P, H, A) each likely way of the object skill, gone on with in imagination, the likeliest first."""

@@ -30,6 +30,7 @@ class SimplePlan:
     goal_energy: float = float("nan")
     distance_m: float = float("nan")
     object_distance_m: float = float("nan")
+    joint_distance_rad: float = 0.0
     trust: float = 1.0
 
 

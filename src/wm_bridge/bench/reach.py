@@ -16,6 +16,7 @@ from wm_bridge.bench.controllers import Oracle, PoseRegressor, PriorPolicy, Rand
 from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.core.types import FloatArray
 from wm_bridge.robots import spec as robots
+from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.sim.closed_loop import LoopSettings, run_episode
 from wm_bridge.sim.play import ARM, scatter_block
@@ -81,9 +82,9 @@ def world_and_planner(job: Job) -> tuple[SimWorld, Planner]:
     """One world and planner per process."""
     key = f"{job.checkpoint}{job.planner}"
     if _CACHE.get("key") != key:
-        _CACHE.update(
-            key=key, world=SimWorld(robots.load("nico")), planner=Planner.load(job.checkpoint, job.planner)
-        )
+        world, planner = SimWorld(robots.load("nico")), Planner.load(job.checkpoint, job.planner)
+        planner.intrusion = Clearance(world.spec, SafetyConfig.load(world.spec.safety_path()), planner.joint_names)
+        _CACHE.update(key=key, world=world, planner=planner)
     world, planner = _CACHE["world"], _CACHE["planner"]
     assert isinstance(world, SimWorld) and isinstance(planner, Planner)
     return world, planner

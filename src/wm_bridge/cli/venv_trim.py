@@ -38,6 +38,11 @@ UNUSED = (
     Unused("torch/bin/test_*", "test programs of torch"),
     Unused("torch/bin/*Test", "test programs of torch"),
     Unused("torch/bin/protoc*", "compiler for torch's own build"),
+    Unused("mujoco/studio", "MuJoCo's viewer program: pictures are drawn by the plain renderer, people look at RViz"),
+    Unused("pyrealsense2/pyrealdds.*", "cameras behind a network by RealSense's own DDS; ours are on USB or in a recording"),
+    Unused("cmake/data/bin/cpack", "packs installers: messages are built, never packed"),
+    Unused("cmake/data/bin/ctest", "runs C++ tests: the messages have none"),
+    Unused("cmake/data/share/cmake-*/Help", "cmake's manual"),
     Unused("scs/_scs_mkl.*", "scs with Intel MKL inside: scs takes its own QDLDL where this is missing, and we call CLARABEL"),
     *(Unused(f"{package}/**/tests", "test suite of the package") for package in _TEST_SUITES),
 )

@@ -40,6 +40,8 @@ class GoalConfig:
         leave_factor: NEAR is left above ``tolerance_m * leave_factor`` (hysteresis).
         speed_rad_s: joints must be slower than this to be there, rad/s.
         hold_s: how long it must stay there, s.
+        joint_tolerance_rad: decoded joints further apart than this may mean that the hand is not where it
+            seems to be: REACHED then waits until the energy has not fallen for ``settle_s``, rad and s.
         timeout_s: longest whole attempt, s.
         stall_s: FAR without progress for this long is a stall, s.
         stall_distance_m: the best distance must shrink by this to be progress, m.
@@ -53,6 +55,8 @@ class GoalConfig:
     leave_factor: float = 1.25
     speed_rad_s: float = 0.1
     hold_s: float = 0.5
+    joint_tolerance_rad: float = 0.3
+    settle_s: float = 1.5
     timeout_s: float = 20.0
     stall_s: float = 5.0
     stall_distance_m: float = 0.005
@@ -84,6 +88,7 @@ class PlanSummary:
         energy: of the current frame against the goal; smaller is closer.
         trust: 0..1, how far the model explains what it sees.
         goal_trust: 0..1, how much the goal picture is like what the model knows.
+        joint_distance_rad: largest decoded joint distance to the goal; 0 where joints do not count.
     """
 
     stamp_ns: int
@@ -92,6 +97,7 @@ class PlanSummary:
     energy: float
     trust: float = 1.0
     goal_trust: float = 1.0
+    joint_distance_rad: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +127,7 @@ class GoalMonitor:
     | IDLE  | FAR     | `begin`                                                           |
     | FAR   | NEAR    | distance <= tolerance and joints slow                             |
     | NEAR  | FAR     | distance > tolerance * leave_factor, unknown, or joints fast      |
-    | NEAR  | DONE    | stayed for hold_s: REACHED                                        |
+    | NEAR  | DONE    | stayed for hold_s, joints agree or energy settled: REACHED        |
     | FAR   | DONE    | no progress of distance or energy for stall_s: STALLED            |
     | any   | DONE    | trust low for trust_s, or goal trust low: NOT_TRUSTED; TIMEOUT    |
 
@@ -136,6 +142,7 @@ class GoalMonitor:
         self._near_ns = 0
         self._trusted_ns = 0
         self._progress_ns = 0
+        self._fall_ns = 0
         self._first_m = math.nan
         self._best_m = math.inf
         self._best_energy = math.inf
@@ -148,7 +155,7 @@ class GoalMonitor:
     def begin(self, now_ns: int, config: GoalConfig | None = None) -> None:
         """A new goal starts; ``config`` replaces the settings for it and later ones."""
         self._config = config or self._config
-        self._begin_ns = self._trusted_ns = self._progress_ns = now_ns
+        self._begin_ns = self._trusted_ns = self._progress_ns = self._fall_ns = now_ns
         self._first_m, self._best_m, self._best_energy = math.nan, math.inf, math.inf
         self._status = GoalStatus(GoalPhase.FAR)
 
@@ -197,6 +204,7 @@ class GoalMonitor:
             self._best_m = summary.distance_m
         if lower or self._best_energy == math.inf and math.isfinite(summary.energy):
             self._best_energy = summary.energy
+            self._fall_ns = now_ns
             lower = True
         if closer or lower or self._status.phase is GoalPhase.NEAR:
             self._progress_ns = now_ns
@@ -217,7 +225,7 @@ class GoalMonitor:
                 f"the goal picture is unlike anything the model knows (trust "
                 f"{summary.goal_trust:.2f}); take it with this camera in this scene"
             )
-        if phase is GoalPhase.NEAR and now_ns - self._near_ns >= config.hold_s * S:
+        if phase is GoalPhase.NEAR and now_ns - self._near_ns >= config.hold_s * S and self._agreed(summary, now_ns):
             return Outcome.REACHED, f"held within {config.tolerance_m:.3f} m for {config.hold_s:.1f} s"
         if now_ns - self._trusted_ns >= config.trust_s * S and summary is not None:
             return Outcome.NOT_TRUSTED, (
@@ -235,6 +243,11 @@ class GoalMonitor:
                 f"the goal may be out of reach"
             )
         return None, ""
+
+    def _agreed(self, summary: PlanSummary | None, now_ns: int) -> bool:
+        """The joints are where the picture shows them, or planning gains no more."""
+        joints = summary is not None and summary.joint_distance_rad <= self._config.joint_tolerance_rad
+        return joints or now_ns - self._fall_ns >= self._config.settle_s * S
 
     def _progress(self, distance: float) -> float:
         tolerance = self._config.tolerance_m

@@ -16,7 +16,7 @@ from wm_bridge.core.goal import GoalConfig, GoalMonitor, GoalPhase, GoalStatus, 
 from wm_bridge.core.joints import JointTable, find_joints
 from wm_bridge.core.plan_step import GoalAnswer, LoopCounts, PlanLoopConfig, PlanStep
 from wm_bridge.core.plan_view import PlannerView, PlanView
-from wm_bridge.core.types import FloatArray, ImageArray, Observation, Trajectory
+from wm_bridge.core.types import FloatArray, ImageArray, JointState, Observation, Trajectory
 from wm_bridge.core.waypoints import path_through, rest_at
 
 MS = 1_000_000  # nanoseconds
@@ -34,6 +34,7 @@ class PlanLoop:
         config: how plans become trajectories.
         goal_config: when a goal counts as reached.
         clock: steady nanoseconds, for durations only.
+        observe: told the joints of every observation that is planned from, all of the robot's.
 
     Raises:
         ValueError: the planner controls a joint that the robot does not have.
@@ -46,8 +47,10 @@ class PlanLoop:
         config: PlanLoopConfig | None = None,
         goal_config: GoalConfig | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
+        observe: Callable[[JointState], None] | None = None,
     ) -> None:
         self._planner = planner
+        self._observe = observe
         self._config = config or PlanLoopConfig()
         self._monitor = GoalMonitor(goal_config)
         self._clock = clock
@@ -110,6 +113,8 @@ class PlanLoop:
                 trajectory = self._holding(reference, observation.frame.stamp_ns)
             else:
                 asked, plan_begin = True, self._clock()
+                if self._observe is not None:
+                    self._observe(observation.joints)
                 plan, refused = self._plan(observation.frame.image, position, reference)
                 plan_ns = self._clock() - plan_begin
             if plan is not None:
@@ -184,6 +189,7 @@ class PlanLoop:
             float(plan.goal_energy),
             float(plan.trust),
             self._goal_trust,
+            float(plan.joint_distance_rad) if hand else 0.0,
         )
 
     def _trajectory(self, plan: PlanView, reference: FloatArray, stamp_ns: int) -> Trajectory:

@@ -27,6 +27,10 @@ class PlanView(Protocol):
         """Decoded distance of the object to the goal; NaN when not decoded."""
 
     @property
+    def joint_distance_rad(self) -> float:
+        """Largest decoded distance of a joint to the goal."""
+
+    @property
     def trust(self) -> float:
         """0..1."""
 

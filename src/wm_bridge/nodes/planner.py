@@ -26,6 +26,8 @@ from wm_bridge.ros.observe import Observer
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.plan_output import PlanOutput
 from wm_bridge.ros.pursuit import Pursuit, PursuitConfig
+from wm_bridge.safety.clearance import Clearance
+from wm_bridge.safety.config import SafetyConfig
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class PlannerNode(LifecycleNode):
         except (FileNotFoundError, ValueError) as error:
             raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
         self.planner: Any = None
+        self._clearance: Clearance | None = None
         self._speed = params.realtime_factor if self.get_parameter("use_sim_time").value else 1.0
         self._pursuit: Pursuit | None = None
         self._image: Image | None = None
@@ -153,7 +156,9 @@ class PlannerNode(LifecycleNode):
             search = Path(params.search) if params.search else resources.path("config/compact_planner.yaml")
             config = load_config(PlannerConfig, search, {"threads": params.threads})
             planner = Planner.load(path, config, seed=params.seed)
-            self._make_loop("hand", planner)  # refuses foreign joints
+            PlanLoop(planner, self.spec)  # refuses foreign joints
+            self._clearance = self._clearance_for(planner)
+            planner.intrusion = self._clearance
         except (PlannerError, ValueError, OSError) as error:
             raise UserError(
                 f"cannot plan with {params.checkpoint or 'the shipped checkpoint'}: {error}",
@@ -163,7 +168,14 @@ class PlannerNode(LifecycleNode):
         self.get_logger().info(f"world model {path.name} for {len(planner.joint_names)} joints")
         return planner
 
-    def _make_loop(self, target: str, planner: Any = None) -> PlanLoop:
+    def _clearance_for(self, planner: Any) -> Clearance | None:
+        """What the safety node's distances leave free; None when it keeps none."""
+        config = SafetyConfig.load(self.spec.safety_path())
+        if not (config.scene.enabled and self.spec.urdf):
+            return None
+        return Clearance(self.spec, config, planner.joint_names)
+
+    def _make_loop(self, target: str) -> PlanLoop:
         params = self.params
         config = PlanLoopConfig(
             points=params.points,
@@ -171,7 +183,8 @@ class PlannerNode(LifecycleNode):
             deadline_s=params.deadline_ms * 1e-3 or None,
             target=target,
         )
-        return PlanLoop(planner or self.planner, self.spec, config)
+        clearance = self._clearance
+        return PlanLoop(self.planner, self.spec, config, observe=clearance.observe if clearance else None)
 
     # What comes in ------------------------------------------------------------------------
 

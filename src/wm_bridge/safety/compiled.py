@@ -296,6 +296,37 @@ def along(arrays: tuple[Any, ...], path: FloatArray, taken: Index, pairs: Index)
     return out
 
 
+@_compiled(_TABLES, _ROWS, _COUNTS, _ROWS)
+def least_room(arrays: tuple[Any, ...], postures: FloatArray, pairs: Index, margin: FloatArray) -> FloatArray:
+    """How far each posture is from the first margin that it would break.
+
+    Args:
+        arrays: as of `along`. postures: (N, J) rad. pairs: (K,). margin: (1, K) m.
+
+    Returns:
+        (N, 1) m, least distance less margin of the pairs; below zero where a margin is broken.
+
+    Raises:
+        ValueError: a pair that does not exist, or another number of joints or margins.
+    """
+    tables = Tables(*arrays)
+    if postures.shape[1] != tables.lever.shape[1] or margin.shape != (1, len(pairs)) or not _known(tables, pairs):
+        raise ValueError(_MISFIT)
+    frames, covers = np.empty((len(tables.parents), 3, 4)), np.empty((len(tables.carrier), 6, 3))
+    axes, normal, height = np.empty((3, 3)), np.empty(3), np.empty(6)
+    out = np.full((len(postures), 1), np.inf)
+    for k in range(len(postures)):
+        _place_frames(tables, postures[k], frames)
+        _place_covers(tables, frames, covers)
+        for place, pair in enumerate(pairs):
+            if pair < len(tables.other):
+                distance = _capsule_gap(tables, covers, pair, axes, normal)[0]
+            else:
+                distance = _hull_gap(tables, covers, pair, height)[0]
+            out[k, 0] = _lower(out[k, 0], distance - margin[0, place])
+    return out
+
+
 # ---- slopes ------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,10 @@ class Sweep:
         """(P,) m of all pairs at (J,) rad."""
         return np.asarray(compiled.along(self.arrays, np.stack([q, q]), _FIRST, self._every)[0])
 
+    def room(self, postures: FloatArray, pairs: Index, margin: FloatArray) -> FloatArray:
+        """(N,) m from each posture (N, J) rad to the first of the margins (K,) m of pairs (K,); negative: broken."""
+        return compiled.least_room(self.arrays, np.array(postures, order="C"), np.array(pairs), margin[None].copy())[:, 0]
+
     def gradients(self, q: FloatArray, pairs: Index) -> FloatArray:
         """(K, J) change of the distances per rad at (J,) rad, m/rad."""
         return compiled.slopes(self.arrays, np.array(q), np.array(pairs))
