@@ -162,7 +162,7 @@ class PlannerConfig:
         skill_hold: periods for which an action of the object skill is held, and after which a plan
             ends: longer than until the next one comes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
-        weight_*: terms of the objective, see ``objective.py``.
+        weight_*: terms of the objective, see ``objective.py``; weight_intrusion: see ``mpc.Planner``, per decimetre.
         threads: torch CPU threads; 0 leaves torch's default.
     """
 

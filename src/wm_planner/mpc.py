@@ -76,8 +76,9 @@ class Planner:
     the futures are those of its skill's likely ways, chosen among by the same energy: a search
     around them leaves what the skill knows for errors of the model (``./wm bench push``).
 
-    What the safety filter would refuse is better not asked for: ``intrusion`` tells of postures
-    (N, A) rad how deep (N,) m they reach into a distance that has to be kept, and costs energy.
+    What the safety filter would refuse is better not searched for: ``intrusion`` tells of postures
+    (N, A) rad how deep (N,) m they reach into a distance that has to be kept, which costs energy.
+    The skill's ways are not judged by it: their teacher kept the distances.
 
     Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
     """
@@ -179,7 +180,7 @@ class Planner:
         def cost(candidates: Tensor) -> Tensor:
             latents, _ = self.imagine(z, state, candidates)
             energy = self.energy(latents, self._references(start, candidates), candidates, goal)
-            return energy + self._intruding(start, candidates)
+            return energy + self._intruding(start, candidates) if goal.target == "hand" else energy
 
         def project(candidates: Tensor) -> Tensor:
             return self.actions.project(start, candidates)
