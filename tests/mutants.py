@@ -1,10 +1,12 @@
 """Mutation test of the safety filter: small changes of its code, one at a time; the tests must notice each.
 
-    .venv/bin/python tests/mutants.py --count 200 --seed 1
+    .venv/bin/python tests/mutants.py --count 200 --seed 1 --json build/mutants.json
 
 Mutants are drawn at random from all there are (`--only FILE` of one file). Each is tried in a process of its
-own, forked when the libraries are loaded; the changed module exists only there, no file is touched. The score
-comes with its 95 % confidence interval (Wilson). Survivors are printed; docs/safety-case.md explains those that stay.
+own, forked when the libraries are loaded, with the tests that enter its function (`mutant_tests.py`); the changed
+module exists only there, no file is touched. With ``--json`` a run that was interrupted, or stopped by ``--minutes``,
+goes on where it was. The score comes with its 95 % confidence interval (Wilson). Survivors are printed;
+docs/safety-case.md explains those that stay.
 """
 
 from __future__ import annotations
@@ -28,22 +30,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-SAFETY = ROOT / "src" / "wm_bridge" / "safety"
+from mutant_tests import COMPILED, OPTIONS, ROOT, SAFETY, Tests, functions, load, state_of_code
+
 OTHERS = {"__init__.py", "viability.py"}  # viability.py is itself a test: the fuzzer of the box
-TESTS = (  # quick ones first: most mutants do not get far
-    "boundaries filter supervision settings rare replay compiled oracle distance streams ladder limits fast"
-).split()
-FIRST = {  # where a change of a file is seen soonest; then the others
-    "compiled": ["compiled", "distance"], "sweep": ["compiled", "distance"], "surroundings": ["distance"],
-    "chain": ["settings", "distance"], "shapes": ["settings", "distance"], "obstacles": ["distance"], "guard": ["distance", "rare"],
-    "lanes": ["fast"], "brake": ["oracle", "fast", "limits"], "box": ["fast"], "limits": ["oracle", "limits"], "postcheck": ["limits"],
-    "replay": ["replay"], "journal": ["replay"], "packing": ["replay"], "qp": ["rare", "distance"], "chooser": ["rare", "distance", "fast"],
-    "stricter": ["supervision"], "supervision": ["supervision"], "watching": ["supervision", "rare"], "filter": ["filter", "rare"],
-    "outputs": ["filter"], "follower": ["filter"], "inputs": ["filter"],
-    "config": ["settings"], "scene": ["settings"], "settings": ["settings"],
-}  # fmt: skip
-LIMIT_S = 180.0  # processor time of one mutant
+_SPARE_S, _COMPILING_S = 20.0, 120.0  # processor time over three times that of the tests, until a mutant counts as going round for ever
+_READY = "numpy pytest hypothesis pinocchio coal quadprog cvxpy mujoco yaml cv2 hypothesis.extra.numpy hypothesis.stateful"
 
 _COMPARE = {
     ast.Lt: (ast.LtE, ast.Gt), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.Lt), ast.GtE: (ast.Gt, ast.Lt),
@@ -60,16 +51,18 @@ _NAMES = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"
 
 @dataclass(frozen=True)
 class Mutant:
-    """One change: the number of a node in `ast.walk` of a file, and which of its changes."""
+    """One change: the number of a node in `ast.walk` of a file, which of its changes, and in which def (its line; None: in none)."""
 
     file: str
     node: int
     choice: int
     line: int
+    column: int
+    function: int | None
     text: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}  {self.text}"
+        return f"{self.file}:{self.line}:{self.column}  {self.text}"
 
 
 def changes(node: ast.AST) -> Iterator[ast.AST]:
@@ -132,13 +125,13 @@ def mutants(only: str | None = None) -> list[Mutant]:
         if path.name in OTHERS or (only and path.name != only):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        alone = _left_alone(tree)
+        alone, inside = _left_alone(tree), functions(tree)
         for number, node in enumerate(ast.walk(tree)):
             if id(node) in alone:
                 continue
             for choice, other in enumerate(changes(node)):
                 before, after = (_short(ast.unparse(ast.fix_missing_locations(ast.copy_location(part, node)))) for part in (node, other))
-                found.append(Mutant(path.name, number, choice, node.lineno, f"{before}  ->  {after}"))  # type: ignore[attr-defined]
+                found.append(Mutant(path.name, number, choice, node.lineno, node.col_offset, inside[id(node)], f"{before}  ->  {after}"))  # type: ignore[attr-defined]
     return found
 
 
@@ -178,40 +171,35 @@ class Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(compile(mutated(self._mutant), str(SAFETY / self._mutant.file), "exec"), module.__dict__)  # noqa: S102
 
 
-def groups(names: list[str], mutant: Mutant | None) -> list[list[str]]:
-    """Test files in the order in which they are collected and run."""
-    first = FIRST.get(Path(mutant.file).stem, names[:1]) if mutant else []
-    parts = [name for name in first if name in names], [name for name in names if name not in first]
-    return [[str(ROOT / "tests" / f"test_safety_{name}.py") for name in part] for part in parts if part]
-
-
-def try_tests(mutant: Mutant | None, names: list[str]) -> tuple[str, float]:
-    """"killed", "timeout" or "survived" of one mutant (None: nothing is changed), and the seconds it took."""
+def attempt(mutant: Mutant, tests: Tests) -> tuple[str, float]:
+    """"killed", "timeout" or "survived", and the seconds it took."""
     begin = time.monotonic()
     child = os.fork()
     if child == 0:
         code = 1
         with contextlib.suppress(BaseException):
-            code = _run(mutant, names)
+            code = _run(mutant, tests)
         os._exit(code)
     _, status = os.waitpid(child, 0)
     result = "timeout" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "survived" if status == 0 else "killed"
     return result, time.monotonic() - begin
 
 
-def _run(mutant: Mutant | None, names: list[str]) -> int:
+def _run(mutant: Mutant, tests: Tests) -> int:
     import pytest
 
-    resource.setrlimit(resource.RLIMIT_CPU, (round(LIMIT_S), round(LIMIT_S) + 5))  # one that goes round for ever is seen
+    groups = tests.of(mutant.file, mutant.function)
+    most = 3.0 * sum(tests.seconds[test] for group in groups for test in group) + _SPARE_S
+    most += _COMPILING_S * (mutant.file == COMPILED)
+    resource.setrlimit(resource.RLIMIT_CPU, (round(most), round(most) + 5))
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 1)
         os.dup2(nothing.fileno(), 2)
-    if mutant is not None:
-        sys.meta_path.insert(0, Loader(mutant))
-        if mutant.file == "compiled.py":  # numba's cache knows a function by its file and its own code, not by those it calls
-            os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-seed=0"]
-    return next((1 for group in groups(names, mutant) if pytest.main([*options, "--rootdir", str(ROOT), *group])), 0)
+    sys.meta_path.insert(0, Loader(mutant))
+    if mutant.file == COMPILED:  # numba's cache knows a function by its file and its own code, not by those it calls
+        os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
+    os.chdir(ROOT)
+    return next((1 for group in groups if pytest.main([*OPTIONS, *group])), 0)
 
 
 def interval(killed: int, count: int) -> tuple[float, float]:
@@ -221,17 +209,28 @@ def interval(killed: int, count: int) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
 
 
+def report(results: dict[str, str], count: int, of: int) -> dict[str, object]:
+    """Figures so far."""
+    tried, survivors = len(results), [text for text, result in results.items() if result == "survived"]
+    low, high = interval(tried - len(survivors), tried)
+    return {
+        "tried": tried, "drawn": count, "of": of, "killed": tried - len(survivors), "low": low, "high": high,
+        "survivors": survivors, "results": results,
+    }  # fmt: skip
+
+
 def main(argv: list[str]) -> int:
-    """0 when the score reaches ``--least``."""
+    """0 when the score reaches ``--least``, or the time is over before all were tried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="mutants to try; 0 = all (many hours)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="one file of src/wm_bridge/safety")
-    parser.add_argument("--tests", nargs="*", default=list(TESTS), help="names of tests/test_safety_*.py, in order")
     parser.add_argument("--again", type=Path, help="try the survivors of a JSON file of an earlier run")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="keep the results there, and go on with those that it has of this code and seed")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further mutant after this time")
     parser.add_argument("--least", type=float, default=0.95)
     arguments = parser.parse_args(argv)
+    begin = time.monotonic()
     every = mutants(arguments.only)
     count = min(arguments.count or len(every), len(every))
     chosen = random.Random(arguments.seed).sample(every, count)
@@ -240,28 +239,34 @@ def main(argv: list[str]) -> int:
         chosen = [mutant for mutant in every if str(mutant) in texts]
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = tempfile.mkdtemp()
-    for name in "numpy pytest hypothesis pinocchio coal quadprog cvxpy mujoco yaml cv2 hypothesis.extra.numpy hypothesis.stateful".split():
+    for name in _READY.split():
         importlib.import_module(name)
-    result, seconds = try_tests(None, arguments.tests)
-    if result != "survived":
-        print("the tests fail without any change: mend them first")
-        return 2
-    print(f"{len(chosen)} of {len(every)} mutants; the tests take {seconds:.0f} s without any", flush=True)
-    survivors: list[str] = []
+    head = {"state": state_of_code(), "seed": arguments.seed, "only": arguments.only, "again": bool(arguments.again)}
+    results: dict[str, str] = {}
+    if arguments.json and arguments.json.is_file():
+        kept = json.loads(arguments.json.read_text())
+        if {key: kept.get(key) for key in head} == head:
+            results = kept["results"]
+    tests = load()
+    print(f"{len(chosen)} of {len(every)} mutants, {len(results)} of them done; all tests take {sum(tests.seconds.values()):.0f} s", flush=True)
     for k, mutant in enumerate(chosen, 1):
-        result, seconds = try_tests(mutant, arguments.tests)
-        if result == "survived":
-            survivors.append(str(mutant))
-        print(f"{k:4d} {result:8s} {seconds:5.1f} s  {mutant}", flush=True)
+        if str(mutant) in results:
+            continue
+        if time.monotonic() - begin > 60.0 * arguments.minutes:
+            print("the time is over; the same command goes on from here")
+            return 0
+        results[str(mutant)], seconds = attempt(mutant, tests)
+        print(f"{k:4d} {results[str(mutant)]:8s} {seconds:5.1f} s  {mutant}", flush=True)
         if arguments.json:
-            figures = {"tried": k, "killed": k - len(survivors), "of": len(every), "seed": arguments.seed, "survivors": survivors}
-            arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    killed = len(chosen) - len(survivors)
-    low, high = interval(killed, len(chosen))
-    print(f"{killed} of {len(chosen)} killed: {killed / len(chosen):.1%} (95 % interval {low:.1%} to {high:.1%})")
-    for survivor in survivors:
-        print(f"survived: {survivor}")
-    return int(killed / len(chosen) < arguments.least)
+            figures = report(results, len(chosen), len(every))
+            arguments.json.write_text(json.dumps({**head, **figures}, indent=1) + "\n")
+    killed = sum(result != "survived" for result in results.values())
+    low, high = interval(killed, len(results))
+    print(f"{killed} of {len(results)} killed: {killed / len(results):.1%} (95 % interval {low:.1%} to {high:.1%})")
+    for text, result in results.items():
+        if result == "survived":
+            print(f"survived: {text}")
+    return int(killed / len(results) < arguments.least)
 
 
 if __name__ == "__main__":
