@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import wait_until
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.parameter import Parameter as RosParameter
 from ros_probe import Probe, probing, use_fast_dds_profile
 from sensor_msgs.msg import Range
 from shape_msgs.msg import SolidPrimitive
@@ -176,6 +178,28 @@ def test_a_senseless_obstacle_is_refused_with_the_reason(probe: Probe, change: d
         setattr(request, name, value)
     answer = ask(probe, AddObstacle, "safety/add_obstacle", request)
     assert not answer.success and text in answer.message
+
+
+def test_settings_of_the_running_node_change_at_rest_and_only_to_stricter_ones(probe: Probe, tmp_path: Path) -> None:
+    probe.enable()
+    (asked,) = ask(probe, GetParameters, "safety/get_parameters", GetParameters.Request(names=["config"])).values
+    now = yaml.safe_load(Path(asked.string_value).read_text())
+
+    def change(name: str, value: object) -> tuple[bool, str]:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(yaml.safe_dump({**now, name: value}))
+        parameter = RosParameter("config", value=str(file)).to_parameter_msg()
+        (result,) = ask(probe, SetParameters, "safety/set_parameters", SetParameters.Request(parameters=[parameter])).results
+        return result.successful, result.reason
+
+    assert change("velocity_scale", 0.5)[0]
+    wait_until(lambda: not probe.last["safety/state"].enabled, 15.0, "latched until a reset")
+    probe.enable()
+    assert change("velocity_scale", 0.6) == (False, "refused: ['velocity_scale'] would allow more than now; restart the node for that")
+    assert "unknown key 'velocity'" in change("velocity", 0.1)[1]
+    fixed = RosParameter("rate_hz", value=50.0).to_parameter_msg()
+    (result,) = ask(probe, SetParameters, "safety/set_parameters", SetParameters.Request(parameters=[fixed])).results
+    assert not result.successful and "read-only" in result.reason
 
 
 def test_a_hot_motor_latches(probe: Probe, inputs: Inputs) -> None:

@@ -56,6 +56,9 @@ class Session:
     def start(self) -> None:
         for _ in range(3):
             self.tick()
+        self.restart()
+
+    def restart(self) -> None:
         assert self.filter.reset(self.now, self.now).ok and self.filter.enable(True).ok
 
     def move(self, speed: float = 0.4, ticks: int = 40) -> None:
@@ -102,6 +105,14 @@ def whole() -> tuple[tuple[Pages, ...], dict[int, Command]]:
     f.submit(Trajectory((), (), np.zeros((0, 0)), np.zeros((0, 0)), 0), session.now, session.now)
     session.move(ticks=20)
     f.observe_driver(3, session.now)
+    f.stop()
+    session.tick()
+    assert not f.tighten(dataclasses.replace(CONFIG, jerk_scale=1.0, velocity_scale=0.99, state_timeout_ms=60.0)).ok
+    assert f.tighten(dataclasses.replace(CONFIG, velocity_scale=0.5)).ok
+    session.tick()
+    session.restart()
+    session.move(ticks=20)
+    f.observe_driver(4, session.now)
     f.renew()
     sent = len(session.commands)
     session.start()
@@ -151,6 +162,17 @@ def test_another_setting_is_a_difference_that_names_the_first_tick(change, expec
     report = replay(entries([pages]), session.sent(), dataclasses.replace(CONFIG, **change))
     assert report.different > 0 and expected in str(report.first)
     assert str(report.first).startswith("tick ")
+
+
+def test_a_filter_that_is_renewed_keeps_stricter_settings_and_a_refused_change_leaves_them() -> None:
+    session = Session()
+    session.start()
+    assert session.filter.tighten(dataclasses.replace(CONFIG, velocity_scale=0.25)).ok
+    assert not session.filter.tighten(CONFIG).ok
+    session.filter.renew()
+    session.start()
+    session.move(0.8, ticks=60)
+    assert max(np.abs(command.velocity).max() for command in session.commands) == pytest.approx(0.25)
 
 
 def test_a_start_that_another_setting_forbids_or_allows_is_a_difference_in_whether_there_is_an_output() -> None:

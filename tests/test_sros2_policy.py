@@ -17,7 +17,7 @@ POLICY = ROOT / "config" / "sros2" / "policy.xml"
 NODES = ("safety", "driver", "camera", "planner", "goal", "viz", "recorder")
 # Node -> files besides nodes/<name>.py that make its topics.
 HELPERS = {"planner": ["ros/plan_output.py", "ros/observe.py"]}
-WRITES, READS = {"publisher"}, {"subscribe", "Recent"}
+WRITES, READS = {"publisher"}, {"subscribe", "Recent", "Mailbox"}
 
 
 def enclaves() -> dict[str, ElementTree.Element]:

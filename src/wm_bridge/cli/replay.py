@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.report.recording import opened
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.journal import Pages
-from wm_bridge.safety.replay import JournalError, Report, entries, replay
+from wm_bridge.safety.replay import JournalError, Report, entries, replay, same_bits
 
 JOURNAL, COMMAND = "safety/journal", "hw/command"
 
@@ -25,11 +26,20 @@ class Session:
     """What one start of the safety node left in a bag.
 
     Attributes:
-        pages: its journal. sent: hw/command by counter, the first where one came twice.
+        pages: its journal. sent: hw/command by counter, the first where one came more than once.
+        repeated: counters of those that came once more, the same. contradicted: with another content.
     """
 
     pages: list[Pages] = field(default_factory=list)
     sent: dict[int, Command] = field(default_factory=dict)
+    repeated: list[int] = field(default_factory=list)
+    contradicted: list[int] = field(default_factory=list)
+
+    def add(self, counter: int, command: Command) -> None:
+        """One more hw/command."""
+        first = self.sent.setdefault(counter, command)
+        if first is not command:
+            (self.repeated if same_bits(first, command) else self.contradicted).append(counter)
 
 
 def replay_bag(bag: Path, config: SafetyConfig | None = None) -> tuple[list[Report], str]:
@@ -48,7 +58,8 @@ def replay_bag(bag: Path, config: SafetyConfig | None = None) -> tuple[list[Repo
     reports = []
     for number, session in enumerate(sessions.values(), 1):
         try:
-            reports.append(replay(entries(session.pages), session.sent, config))
+            report = replay(entries(session.pages), session.sent, config)
+            reports.append(dataclasses.replace(report, repeated=session.repeated, contradicted=session.contradicted))
         except JournalError as error:
             raise UserError(
                 f"{bag}: session {number} of the safety node cannot be replayed: {error}",
@@ -83,7 +94,7 @@ def read(bag: Path) -> tuple[dict[int, Session], str]:
         raise UserError(f"{bag} holds no {JOURNAL}", "record it with ./wm demo or the recorder node of this version", 2)
     for writer, counter, command in commands:
         if writer in sessions:
-            sessions[writer].sent.setdefault(counter, command)
+            sessions[writer].add(counter, command)
     return sessions, note
 
 
@@ -120,17 +131,28 @@ def main(argv: list[str]) -> int:
         print(text(report))
     if arguments.json:
         rows = [
-            {"ticks": r.ticks, "inputs": r.inputs, "commands": r.commands, "compared": r.compared, "different": r.different}
+            {
+                "ticks": r.ticks, "inputs": r.inputs, "commands": r.commands, "compared": r.compared, "different": r.different,
+                "repeated": len(r.repeated), "contradicted": len(r.contradicted),
+            }
             for r in reports
-        ]
-        figures = {"replay_identical": int(not any(r.different for r in reports)), "sessions": rows}
+        ]  # fmt: skip
+        figures = {"replay_identical": int(not any(r.wrong for r in reports)), "sessions": rows}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    return int(any(report.different for report in reports))
+    return int(any(report.wrong for report in reports))
 
 
 def text(report: Report) -> str:
     """A report in words."""
     fed = f"{report.ticks} ticks, {report.inputs} inputs, {report.commands} outputs ({report.compared} of them also in {COMMAND})"
+    twice = [
+        f"{len(numbers)} further {COMMAND} with a number that had been used ({', '.join(map(str, numbers[:5]))}{', ...' * (len(numbers) > 5)}): {what}"
+        for numbers, what in (
+            (report.repeated, "the same content, so nothing was lost or changed"),
+            (report.contradicted, "another content; what the safety node did not send, another node wrote"),
+        )
+        if numbers
+    ]
     if report.first is None:
-        return f"{fed}: the same, bit for bit"
-    return "\n".join(filter(None, [f"{fed}: {report.different} differ; the first:", str(report.first), report.note]))
+        return "\n".join([f"{fed}: the same, bit for bit", *twice])
+    return "\n".join(filter(None, [f"{fed}: {report.different} differ; the first:", str(report.first), report.note, *twice]))

@@ -16,7 +16,6 @@ from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
-from wm_interfaces.msg import SafetyState
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
@@ -27,6 +26,7 @@ from wm_bridge.robots.follower import COMMAND_TIMEOUT_MS, Follower
 from wm_bridge.robots.gate import Arrival, CommandGate, Refusal, Writer
 from wm_bridge.ros import convert, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
+from wm_bridge.ros.mailbox import Mailbox
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
@@ -104,7 +104,8 @@ class DriverNode(Node):
             self._state_out = publisher(self, "sim/state")
             subscribe(self, "sim/set_joints", self._on_set_joints)
             self.create_service(Trigger, "sim/reset", self._on_reset)
-            subscribe(self, "safety/state", self._on_safety_state)
+            # Read at the moment of the question: a callback might run after that of a service called later.
+            self._safety = Mailbox(self, "safety/state", 10)
         scale = self.params.realtime_factor if self.simulated else 1.0
         self._gate = CommandGate(
             session=secrets.randbelow(1 << 53) + 1,
@@ -234,9 +235,6 @@ class DriverNode(Node):
         response.message = "open" if response.success else f"refused: hw/command is {wrong.value}"
         return response
 
-    def _on_safety_state(self, message: SafetyState) -> None:
-        self._enabled = bool(message.enabled)
-
     # Simulation only ----------------------------------------------------------------------
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -256,6 +254,8 @@ class DriverNode(Node):
             self.get_logger().warning(f"sim/set_joints refused: {text}")
 
     def _try_place(self, q: FloatArray) -> tuple[bool, str]:
+        for message, _ in self._safety.take():
+            self._enabled = bool(message.enabled)
         if self._enabled:
             return False, "the safety node is enabled; call safety/enable with false first"
         if self.params.robot_driver != "mujoco":

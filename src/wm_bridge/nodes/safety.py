@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 from sensor_msgs.msg import JointState as JointStateMsg
 from sensor_msgs.msg import Range
@@ -46,7 +48,9 @@ class SafetyParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    config: str = setting("", "path of a safety YAML; empty = the one that the robot's YAML names")
+    config: str = setting(
+        "", "path of a safety YAML; empty = the one that the robot's YAML names. While running: one that is nowhere looser", fixed=False
+    )
     rate_hz: float = setting(0.0, "ticks and outputs per second of node time; 0 = as in the safety YAML", 0.0, 1000.0)
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
@@ -68,9 +72,7 @@ class SafetyNode(Node):
             )
         try:
             self.spec = robot_spec.load(self.params.robot)
-            self.config = SafetyConfig.load(Path(self.params.config) if self.params.config else self.spec.safety_path())
-            if self.params.rate_hz:
-                self.config = self.config.at_rate(self.params.rate_hz)
+            self.config = self._settings(self.params.config)
             self._filter = JournaledFilter(self.spec, self.config)
         except (OSError, ValueError) as error:
             raise UserError(str(error), "correct config/safety.yaml or config/robots", 2) from error
@@ -107,6 +109,7 @@ class SafetyNode(Node):
         self.create_service(SetBool, "safety/reduced", self._on_reduced)
         self.create_service(AddObstacle, "safety/add_obstacle", self._on_add_obstacle)
         self.create_service(RemoveObstacle, "safety/remove_obstacle", self._on_remove_obstacle)
+        self.add_on_set_parameters_callback(self._on_parameters)
         self._obstacles = publisher(self, "safety/obstacles")
         self.diagnostics = Diagnostics(self, self._details)
         self._joint_rate = self.diagnostics.rate("joint_states", timeout_s=1.0, required=True)
@@ -323,6 +326,26 @@ class SafetyNode(Node):
     def _show_obstacles(self, gone: Sequence[str] = ()) -> None:
         present = self._filter.obstacles
         self._obstacles.publish(obstacles.obstacle_markers(present, gone, now_ns(self), self.spec.base_frame))
+
+    def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
+        """``ros2 param set /safety config FILE``: stricter settings, taken at rest; then reset and enable again."""
+        result = SetParametersResult(successful=True)
+        for text in (str(parameter.value) for parameter in parameters if parameter.name == "config"):
+            try:
+                config = self._settings(text)
+                answer = self._filter.tighten(config)
+            except (OSError, ValueError) as error:
+                answer = Answer(False, f"refused: {error}")
+            if answer.ok:
+                self.config = config
+            self.get_logger().warning(f"settings {text}: {answer.message}")
+            result.successful, result.reason = answer.ok, answer.message
+        return result
+
+    def _settings(self, path: str) -> SafetyConfig:
+        """Those of a file (the robot's own when empty), at the rate of this node."""
+        config = SafetyConfig.load(Path(path) if path else self.spec.safety_path())
+        return config.at_rate(self.params.rate_hz) if self.params.rate_hz else config
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         now, steady = self._now()

@@ -17,14 +17,15 @@ from wm_bridge.errors import UserError
 Settings = TypeVar("Settings")
 
 
-def setting(default: Any, help: str, low: float | None = None, high: float | None = None) -> Any:
+def setting(default: Any, help: str, low: float | None = None, high: float | None = None, fixed: bool = True) -> Any:
     """A dataclass field that becomes a parameter.
 
     Args:
         default: also gives the type. help: what it does, with its unit.
         low, high: inclusive range of a number; both or none.
+        fixed: read-only; else the node itself judges a new value while it runs.
     """
-    metadata = {"help": help, "low": low, "high": high, "default": default}
+    metadata = {"help": help, "low": low, "high": high, "default": default, "fixed": fixed}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -33,7 +34,7 @@ def setting(default: Any, help: str, low: float | None = None, high: float | Non
 def declare(node: Node, kind: type[Settings]) -> Settings:
     """Declare every field of ``kind`` on ``node`` and return the values it was started with.
 
-    Parameters are read-only: a running node keeps what it was started with.
+    Parameters are read-only but for those that say otherwise: a running node keeps what it was started with.
 
     Raises:
         UserError: wrong type, out of range, or refused by the dataclass itself.
@@ -62,7 +63,7 @@ def declare(node: Node, kind: type[Settings]) -> Settings:
 
 
 def _descriptor(field: Any) -> ParameterDescriptor:
-    descriptor = ParameterDescriptor(description=field.metadata["help"], read_only=True)
+    descriptor = ParameterDescriptor(description=field.metadata["help"], read_only=field.metadata["fixed"])
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if low is not None and isinstance(field.metadata["default"], int):
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=0)]

@@ -13,6 +13,7 @@ PRIORITY = 40  # of SCHED_FIFO: above every ordinary process, below the kernel's
 _NICENESS = -10
 _LOCK_ALL = 1 | 2 | 4  # MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT: whatever is used stays in memory
 _CAP_IPC_LOCK = 1 << 14
+_GROWTH_BYTES = 256 << 20  # for what is allocated later; the safety node took 2 MB more in its first half minute
 
 
 def enter(priority: int = PRIORITY) -> tuple[str, ...]:
@@ -54,10 +55,12 @@ def _lower_niceness() -> str:
 
 
 def _lock_memory() -> str:
-    remedy = "allow memlock unlimited in /etc/security/limits.conf, in Docker cap_add IPC_LOCK"
-    if not _may_lock_all():
-        # With a finite limit later allocations would fail: that is worse than a page fault.
-        return f"memory is not locked (limit {resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]} bytes): {remedy}"
+    need = _needed_bytes()
+    remedy = f"allow memlock {-(-need // 1024)} (kB) or unlimited in /etc/security/limits.conf, in Docker cap_add IPC_LOCK"
+    limit = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
+    if not _has_capability(_CAP_IPC_LOCK) and limit != resource.RLIM_INFINITY and limit < need:
+        # Beyond the limit later allocations would fail: that is worse than a page fault.
+        return f"memory is not locked (the limit is {limit / 1e6:.0f} MB, this process needs {need / 1e6:.0f} MB): {remedy}"
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mlockall(_LOCK_ALL) == 0:
@@ -67,15 +70,22 @@ def _lock_memory() -> str:
         return f"memory is not locked ({_reason(error)}): {remedy}"
 
 
-def _may_lock_all() -> bool:
-    if resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
-        return True
+def _needed_bytes() -> int:
+    """What the limit has to allow: the kernel counts all address space, touched or not, and what comes later."""
+    try:
+        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
+    except (OSError, ValueError):
+        pages = 0
+    return pages * resource.getpagesize() + _GROWTH_BYTES
+
+
+def _has_capability(bit: int) -> bool:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     masks = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")]
-    return bool(masks) and bool(int(masks[0], 16) & _CAP_IPC_LOCK)
+    return bool(masks) and bool(int(masks[0], 16) & bit)
 
 
 def _reason(error: Exception) -> str:

@@ -182,6 +182,13 @@ class JournaledFilter:
         answer = self._filter.remove_obstacle(name)
         return self._answer("remove_obstacle", lambda: (name,), answer)
 
+    def tighten(self, config: SafetyConfig) -> Answer:
+        """See `SafetyFilter.tighten`; a filter that is renewed later begins with these settings."""
+        answer = self._filter.tighten(config)
+        if answer.ok:
+            self._config = config
+        return self._answer("tighten", lambda: (to_text(config),), answer)
+
     # ---- what changes nothing that goes out ----------------------------------------
 
     def status(self) -> FilterStatus:
@@ -274,8 +281,21 @@ def _begin(spec: JointTable, config: SafetyConfig) -> tuple[Value, ...]:
     rated = None if effort is None else np.array(effort, dtype=np.float64)
     described = isinstance(spec, RobotDescription)
     urdf = (spec.base_frame, spec.urdf_path().read_text(encoding="utf-8")) if described else None  # type: ignore[attr-defined]
-    settings = json.dumps(dataclasses.asdict(config))
-    return tuple(spec.joint_names), table, rated, urdf, settings, computed_by()
+    return tuple(spec.joint_names), table, rated, urdf, to_text(config), computed_by()
+
+
+def to_text(config: SafetyConfig) -> str:
+    """Settings as they stand in a journal."""
+    return json.dumps(dataclasses.asdict(config))
+
+
+def from_text(text: str) -> SafetyConfig:
+    """Settings of a journal.
+
+    Raises:
+        ValueError: not the settings of this version.
+    """
+    return SafetyConfig.from_mapping(json.loads(text))
 
 
 def computed_by() -> str:

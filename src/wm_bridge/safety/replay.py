@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wm_bridge.core.joints import JointTable
-from wm_bridge.core.types import Command, FloatArray, JointState, Reason, SafetyMode, Trajectory, Verdict
+from wm_bridge.core.types import Command, JointState, Reason, SafetyMode, Trajectory, Verdict
 from wm_bridge.safety.answers import Answer
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health
-from wm_bridge.safety.journal import BEGIN, TICK, UNWRITABLE, Pages, computed_by, outcome
+from wm_bridge.safety.journal import BEGIN, TABLE, TICK, UNWRITABLE, Pages, computed_by, from_text, outcome
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.packing import Value, unpack
 
@@ -79,6 +78,7 @@ class Report:
             recording also holds as messages. different: entries whose answer differs.
         first: the first difference, None when every bit is the same.
         note: "" when the recording was computed by the same means.
+        repeated, contradicted: numbers of further recorded messages that had been used already; the same, or not.
     """
 
     inputs: int = 0
@@ -88,6 +88,13 @@ class Report:
     different: int = 0
     first: Difference | None = None
     note: str = ""
+    repeated: Sequence[int] = ()
+    contradicted: Sequence[int] = ()
+
+    @property
+    def wrong(self) -> bool:
+        """True when an output differs, or one number was used for two different ones."""
+        return bool(self.different or self.contradicted)
 
 
 def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, config: SafetyConfig | None = None) -> Report:
@@ -133,7 +140,7 @@ def _one(entry: Entry, again: _Again, sent: Mapping[int, Command], report: Repor
         recorded = sent.get(report.commands) if went_out else None
         report.compared += recorded is not None
         same = outcome(command, verdict) == entry.answer
-        if recorded is not None and command is not None and not _equal(recorded, command):
+        if recorded is not None and command is not None and not same_bits(recorded, command):
             same = False
         if not same:
             lines = [f"tick {report.ticks} at {entry.arguments[0] * 1e-9:.3f} s", *_compare(entry.answer, command, verdict, recorded)]
@@ -153,8 +160,8 @@ def _plain(answer: Any) -> Value:
     return None if answer is None else int(answer)
 
 
-def _equal(a: Command, b: Command) -> bool:
-    """Every bit; NaN equals itself, 0.0 is not -0.0."""
+def same_bits(a: Command, b: Command) -> bool:
+    """True when two commands agree in every bit; NaN equals itself, 0.0 is not -0.0."""
     same = a.names == b.names and (a.stamp_ns, a.source_stamp_ns) == (b.stamp_ns, b.source_stamp_ns)
     return same and a.position.tobytes() == b.position.tobytes() and a.velocity.tobytes() == b.velocity.tobytes()
 
@@ -169,7 +176,7 @@ def _compare(answer: Value, command: Command | None, verdict: Verdict, recorded:
     elif command is not None and recorded is None:
         yield "  the outputs or their verdicts differ; the recording lacks this hw/command, so no values can be shown"
     elif command is not None and recorded is not None:
-        if _equal(recorded, command):
+        if same_bits(recorded, command):
             yield "  the same output; what was requested, its margin or the wording differ"
         rows = zip(command.names, recorded.position, command.position, recorded.velocity, command.velocity, strict=True)
         for name, q0, q1, v0, v1 in rows:
@@ -188,31 +195,6 @@ def _named(mode: SafetyMode, reasons: Reason) -> str:
 # ---- the filter, built again -------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class _Joints:
-    """`JointTable` of a recording."""
-
-    joint_names: tuple[str, ...]
-    lower: FloatArray
-    upper: FloatArray
-    velocity: FloatArray
-    acceleration: FloatArray
-    jerk: FloatArray
-    effort: FloatArray | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Robot(_Joints):
-    """`RobotDescription` of a recording."""
-
-    base_frame: str
-    urdf: Path
-
-    def urdf_path(self) -> Path:
-        """The recorded URDF."""
-        return self.urdf
-
-
 class _Again:
     """A filter as the journal's first entry describes it, with the recorded clock.
 
@@ -223,14 +205,14 @@ class _Again:
         self.unsent = renewed
         try:
             names, table, effort, described, settings, self.computed_by = begin.arguments
-            lower, upper, velocity, acceleration, jerk = table
-            spec: JointTable = _Joints(names, lower, upper, velocity, acceleration, jerk, effort)
+            rows = dict(zip(TABLE, table, strict=True))
+            spec = SimpleNamespace(joint_names=names, effort=effort, **rows)  # a JointTable: a recording has no RobotSpec
             if described is not None:
-                base_frame, text = described
+                spec.base_frame, text = described
                 urdf = folder / "recorded.urdf"
                 urdf.write_text(text, encoding="utf-8")
-                spec = _Robot(names, lower, upper, velocity, acceleration, jerk, effort, base_frame, urdf)
-            recorded = SafetyConfig.from_mapping(json.loads(settings))
+                spec.urdf_path = lambda: urdf  # and a RobotDescription
+            recorded = from_text(settings)
         except (ValueError, TypeError, IndexError) as error:
             raise JournalError(f"entry {begin.number} describes no filter of this version: {error}") from error
         self._readings: list[int] = []
@@ -264,4 +246,5 @@ _CALLS: Mapping[str, _Call] = {
     "set_reduced": lambda f, a, _: f.set_reduced(*a),
     "add_obstacle": lambda f, a, _: f.add_obstacle(Obstacle(*a)),
     "remove_obstacle": lambda f, a, _: f.remove_obstacle(*a),
+    "tighten": lambda f, a, _: f.tighten(from_text(a[0])),
 }
