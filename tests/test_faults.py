@@ -58,7 +58,7 @@ def test_in_the_real_graph_the_arm_stands_and_the_driver_stops_by_itself() -> No
     rows = {row.name: row for row in faults.in_graph(1, ["second_writer_talks", "safety_sigkill"])}
     assert all(row.stood == 1 for row in rows.values()), [row.text() for row in rows.values()]
     assert rows["second_writer_talks"].outcomes[0].braked_by in ("driver", "SECOND_WRITER")
-    assert 0.0 < rows["safety_sigkill"].driver_ms[0] < 300.0
+    assert 0.0 < rows["safety_sigkill"].driver_ms[0] < 1000.0  # 60 ms on a calm machine
 
 
 # The safety node's watch over the driver ------------------------------------------------------
