@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,21 +100,29 @@ def load() -> Tests:
     """From an earlier run of the same code, or measured now in a process of its own.
 
     Raises:
-        RuntimeError: a test fails without any change.
+        RuntimeError: a test fails without any change, or is not found again by its id.
     """
     state = state_of_code()
     kept = json.loads(_CACHE.read_text()) if _CACHE.is_file() else {}
     if kept.get("state") != state:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            with contextlib.suppress(BaseException):
-                code = _measure(state)
-            os._exit(code)
-        if os.waitpid(child, 0)[1] != 0:
-            raise RuntimeError("the tests fail without any change: mend them first")
+        _in_a_child(lambda: _measure(state), "the tests fail without any change: mend them first")
         kept = json.loads(_CACHE.read_text())
-    return Tests(kept["seconds"], kept["entered"])
+    found = Tests(kept["seconds"], kept["entered"])
+    # else a mutant would count as found because pytest does not know a test
+    _in_a_child(lambda: pytest.main([*OPTIONS, "--collect-only", *found.seconds]), "pytest does not find all tests by their ids")
+    return found
+
+
+def _in_a_child(work: Callable[[], int], wrong: str) -> None:
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with open(os.devnull, "w") as nothing, contextlib.suppress(BaseException):
+            os.dup2(nothing.fileno(), 1)
+            code = int(work())
+        os._exit(code)
+    if os.waitpid(child, 0)[1] != 0:
+        raise RuntimeError(wrong)
 
 
 class _Watch:
@@ -144,9 +153,8 @@ def _measure(state: str) -> int:
     cover = coverage.Coverage(data_file=None, source=[str(SAFETY)], config_file=False)
     cover.start()
     watch = _Watch(cover)
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-        others = " and ".join(f"not {name}" for name in ELSEWHERE)
-        failed = pytest.main([*OPTIONS, "-k", others, *map(_path, FILES)], [watch])
+    others = " and ".join(f"not {name}" for name in ELSEWHERE)
+    failed = pytest.main([*OPTIONS, "-k", others, *map(_path, FILES)], [watch])
     cover.stop()
     if failed:
         return 1

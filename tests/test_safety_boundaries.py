@@ -15,6 +15,7 @@ from wm_bridge.safety.content import ABSURD, check_state, check_trajectory
 from wm_bridge.safety.health import Grade, Health, HealthMonitor, Level
 from wm_bridge.safety.human import HumanMonitor, allowed_speed
 from wm_bridge.safety.ladder import Ladder
+from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.monitor import MS, CameraMonitor, ClockMonitor, StampCheck, TrackingMonitor, Watchdog
 from wm_bridge.safety.postcheck import POSITION_SLACK, VELOCITY_SLACK, MotionCheck
 from wm_bridge.safety.presence import Deadman, Heartbeat
@@ -123,6 +124,9 @@ def test_budget_of_ticks_exactly_at_its_limits() -> None:
     assert not budget.exceeded(1) and not budget.lost, "the row is over"
     budget = TimeBudget(8.0, 20.0)
     assert budget.exceeded(10_000_000) and not budget.lost and budget.exceeded(10_000_000) and budget.lost
+    budget = TimeBudget(8.0, 20.0)
+    assert budget.exceeded(10_000_000) and budget.exceeded(9_999_999) and not budget.lost, "one nanosecond less"
+    assert not budget.exceeded(1) and budget.exceeded(10_000_000) and budget.exceeded(9_999_999) and not budget.lost, "anew, from nothing"
 
 
 def test_grades_exactly_at_their_thresholds() -> None:
@@ -264,6 +268,16 @@ def test_the_post_check_allows_just_the_slack_for_rounding(sign: float) -> None:
             q = _curve(quantity, sign * share * limit, dt)
             assert check.exceeds(q[:3], q[3]) is reason, (quantity, share)
     assert VELOCITY_SLACK < 1e-8
+
+
+def test_the_post_check_allows_for_rounding_only_by_some_last_bits_of_a_radian() -> None:
+    """Limits below the rounding of a difference: what is let through is 4e-15 rad over dt^2, and 8e-15 rad over dt^3."""
+    dt, tiny = 1e-3, np.full(1, 1e-13)
+    for share, reason in ((0.95, Reason.NONE), (1.05, Reason.ACCELERATION_LIMIT)):
+        check = MotionCheck(MotionLimits(-np.ones(1), np.ones(1), np.ones(1), tiny, np.ones(1)), dt)
+        assert check(np.zeros((3, 1)), np.full((2, 1), share * 4e-15)) is reason
+        check = MotionCheck(MotionLimits(-np.ones(1), np.ones(1), np.ones(1), np.ones(1), tiny), dt)
+        assert check(np.zeros((3, 1)), np.full((2, 1), share * 4e-15)) is (Reason.JERK_LIMIT if reason else reason), "twice that in jerk"
 
 
 def _curve(quantity: str, value: np.ndarray, dt: float) -> np.ndarray:

@@ -78,6 +78,17 @@ def test_the_hand_over_the_table_is_measured_exactly(guard):
     assert over > 5
 
 
+def test_a_pair_exactly_at_its_margin_has_it_and_one_inside_may_come_no_nearer_than_half_a_millimetre():
+    room = DistanceGuard(SHAPES, CONFIG.scene, 0.01)
+    room.start(SPEC.home)
+    pair = int(np.flatnonzero(room._pairs.kind == int(Reason.TABLE_DISTANCE))[0])
+    distance = float(room._distance[pair])
+    for margin, floor in ((distance, distance), (np.nextafter(distance, 1.0), distance - 0.0005)):
+        made = DistanceGuard(SHAPES, dataclasses.replace(CONFIG.scene, table_margin_m=float(margin)), 0.01)
+        made.start(SPEC.home)
+        assert made._distance[pair] == distance and made._floor[pair] == floor
+
+
 def test_gradients_are_the_slopes_of_the_distances(guard):
     pairs, every = guard._pairs, np.arange(len(guard._pairs.names))
 

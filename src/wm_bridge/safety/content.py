@@ -17,7 +17,7 @@ FINE: Finding = (Reason.NONE, "")
 def check_state(state: JointState, joint_names: Sequence[str]) -> Finding:
     """A joint state must name every joint once, in any order, and be finite."""
     finding = _check_names(state.names, joint_names)
-    if finding[0]:
+    if finding is not FINE:
         return finding
     missing = set(joint_names) - set(state.names)
     if missing:
@@ -34,7 +34,7 @@ def check_trajectory(
     if not plan.names:
         return Reason.NAMES, "plan names no joint"
     finding = _check_names(plan.names, joint_names)
-    if finding[0]:
+    if finding is not FINE:
         return finding
     count = len(plan.times_ns)
     if not 0 < count <= max_points:
