@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from wm_planner.config import PlannerConfig
+from wm_planner.config import OPTIMISERS, PlannerConfig
 from wm_planner.errors import PlannerError
-from wm_planner.mpc import Planner
-from wm_planner.objective import GoalEnergy
+from wm_planner.mpc import Plan, Planner
+from wm_planner.objective import Goal, GoalEnergy
 from wm_planner.testing import random_checkpoint, small_config
 
 CONFIG = PlannerConfig(horizon=4, samples=24, iterations=2, prior_samples=4, threads=1)
@@ -74,6 +74,55 @@ def test_a_spent_deadline_still_gives_a_plan(planner: Planner) -> None:
     plan = planner.plan(picture(1), np.zeros(J), np.zeros(J), deadline_s=1e-6)
     assert not plan.deadline_met and plan.iterations == 1
     assert np.isfinite(plan.references).all()
+
+
+def test_a_plan_within_its_budget_says_so(planner: Planner) -> None:
+    assert planner.plan(picture(1), np.zeros(J), np.zeros(J), deadline_s=600.0).deadline_met
+    plan = planner.plan(picture(1), np.zeros(J), np.zeros(J))
+    assert plan.deadline_met and plan.iterations == CONFIG.iterations == len(plan.energy_per_iteration)
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_every_optimiser_lowers_the_energy_of_the_model(checkpoint: Path, kind: str) -> None:
+    planner = Planner.load(checkpoint, dataclasses.replace(CONFIG, optimiser=kind, iterations=6, prior_samples=0))
+    planner.set_goal(planner.encode_goal(picture(0)))
+    start = np.full(J, 0.1)
+    plans = [planner.plan(picture(1), start, start) for _ in range(2)]
+    assert plans[0].energy_per_iteration[-1] < plans[0].energy_per_iteration[0]
+    assert plans[1].energy <= plans[0].energy_per_iteration[0]
+    assert all(plan.nan_costs == 0 and np.isfinite(plan.references).all() for plan in plans)
+    lower, upper = np.array(planner.model.config.lower), np.array(planner.model.config.upper)
+    assert (plans[1].references >= lower - 1e-6).all() and (plans[1].references <= upper + 1e-6).all()
+
+
+def test_a_policy_has_to_win_on_energy(planner: Planner) -> None:
+    start = np.zeros(J)
+    alone = planner.plan(picture(1), start, start)
+    asked = []
+
+    def policy(z: torch.Tensor, state: torch.Tensor, goal: Goal, horizon: int) -> torch.Tensor:
+        asked.append((z.shape, state.shape, goal is planner.goal))
+        return proposal
+
+    def with_policy() -> Plan:
+        fresh = Planner(planner.model, CONFIG)
+        fresh.set_goal(planner.goal)
+        fresh.policies.append(policy)
+        return fresh.plan(picture(1), start, start)
+
+    proposal = torch.full((1, 4, J), float("nan"))
+    assert with_policy().nan_costs == 1
+    better = Planner(planner.model, dataclasses.replace(CONFIG, iterations=40))
+    better.set_goal(planner.goal)
+    strong = better.plan(picture(1), start, start)
+    proposal = torch.from_numpy(strong.actions).float()[None] / planner.actions.scale
+    assert strong.energy < alone.energy and with_policy().energy <= strong.energy + 1e-4
+    proposal = torch.ones(1, 4, J)
+    assert np.abs(with_policy().actions / planner.actions.scale.numpy()).max() < 0.9  # bad advice is not followed
+    assert asked[0] == ((1, planner.model.config.latent_dim), (1, 2 * J), True)
+    proposal = torch.zeros(1, 3, J)
+    with pytest.raises(PlannerError, match=r"policy policy proposed \(1, 3, 6\); expected \(P, 4, 6\)"):
+        with_policy()
 
 
 def test_a_model_gone_wrong_plans_rest(planner: Planner) -> None:

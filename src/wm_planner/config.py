@@ -142,20 +142,30 @@ class TrainConfig:
             raise PlannerError(f"precision must be auto, fp32 or bf16, got {self.precision!r}")
 
 
+OPTIMISERS = ("icem", "cem", "mppi", "gradient")  # of ``search``
+
+
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Receding-horizon search over imagined rollouts (iCEM, Pinneri et al. 2020).
+    """Receding-horizon search over imagined rollouts; see ``search``.
 
     Attributes:
+        optimiser: icem, cem, mppi or gradient.
         horizon: H, imagined periods.
         samples: S, candidates per iteration.
         iterations: refinements per planning call.
         elites: candidates that the next distribution is fitted to.
-        keep_elites: elites carried into the next iteration and, shifted, the next call.
-        noise_beta: colour of the sampling noise (0 white, 2 brown).
+        keep_elites: elites carried into the next call, shifted, and by iCEM into the next iteration.
+        noise_beta: colour of the sampling noise (0 white, 2 brown); cem has white noise always.
         initial_std: of the first distribution, as a share of the action box.
         warm_std: the same when the search starts from the last plan.
         min_std: floor of the fitted deviation.
+        warm_start: go on from the last plan; False starts every call from rest.
+        best_so_far: send the cheapest candidate seen; False sends where the search ended.
+        cem_momentum: share of the old distribution in the next one.
+        mppi_temperature: the smaller, the more the cheapest elite counts; share of the elites' cost spread.
+        gradient_step: first step of the descent, as a share of the action box.
+        gradient_starts: sequences that descend, at least.
         distance_scale_m: closer than this the noise shrinks in proportion.
         smallest_noise: lower end of that shrinking.
         skill_share: a way of the object skill is imagined when it is at least this likely.
@@ -166,6 +176,7 @@ class PlannerConfig:
         threads: torch CPU threads; 0 leaves torch's default.
     """
 
+    optimiser: str = "icem"
     horizon: int = 8
     samples: int = 64
     iterations: int = 3
@@ -175,6 +186,12 @@ class PlannerConfig:
     initial_std: float = 0.5
     warm_std: float = 0.3
     min_std: float = 0.02
+    warm_start: bool = True
+    best_so_far: bool = True
+    cem_momentum: float = 0.1
+    mppi_temperature: float = 0.5
+    gradient_step: float = 0.15
+    gradient_starts: int = 12
     distance_scale_m: float = 0.12
     smallest_noise: float = 0.08
     skill_share: float = 0.1
@@ -190,6 +207,10 @@ class PlannerConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise PlannerError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
+        if not (0 <= self.cem_momentum < 1 and self.mppi_temperature > 0 and self.gradient_step > 0):
+            raise PlannerError("cem_momentum must be in 0..1, below 1; mppi_temperature and gradient_step above 0")
         if not 1 <= self.elites <= self.samples:
             raise PlannerError(f"elites must be between 1 and samples ({self.samples}), got {self.elites}")
         if min(self.horizon, self.iterations, self.skill_hold) < 1:

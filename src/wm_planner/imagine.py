@@ -128,6 +128,16 @@ class Imagination:
         return functional.layer_norm(x, (self.width,))
 
 
+def through_model(model: WorldModel) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """``WorldModel.rollout`` in the form of an ``Imagination``: slower, and autograd can follow it."""
+
+    def roll(z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        count = len(actions)
+        return model.rollout(z.expand(count, -1)[:, None], state.expand(count, -1)[:, None], actions)
+
+    return roll
+
+
 def copied(linear: nn.Linear) -> Linear:
     """Copy of a linear layer."""
     return Linear(linear.weight.T.contiguous(), linear.bias.clone())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -14,17 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wm_planner.actions import ActionSpec
-from wm_planner.cem import ICem, cheapest
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
-from wm_planner.imagine import Imagination
+from wm_planner.imagine import Imagination, through_model
 from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.policy import ProposalPolicy, proposed
 from wm_planner.preprocess import check_picture, square_resize, to_tensor
+from wm_planner.search.choose import make_optimiser
+from wm_planner.search.trial import cheapest
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
 FloatArray = NDArray[np.float64]
 Intrusion = Callable[[FloatArray], FloatArray]
+Inputs = ParamSpec("Inputs")
+Output = TypeVar("Output")
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class Plan:
         elite_references: (E, H, A) rad; elite_energies: (E,).
         predicted_hand: (H, 3) decoded hand path, base frame, m; goal_hand: (3,).
         elite_hands: (E, H, 3) the same for the elites.
+        samples, iterations, nan_costs: see ``search.trial.SearchResult``.
+        deadline_met: the whole call took no longer than it was given; True without a deadline.
         trust: 0..1, how well the last prediction explains this frame (1 on the first).
         preprocess_s, encode_s, optimise_s: time spent.
     """
@@ -69,10 +77,22 @@ class Plan:
     optimise_s: float
 
 
+def without_gradients(method: Callable[Concatenate[Planner, Inputs], Output]) -> Callable[Concatenate[Planner, Inputs], Output]:
+    """Run a method in inference mode, or merely without gradients when the search differentiates by itself."""
+
+    @functools.wraps(method)
+    def run(self: Planner, /, *args: Inputs.args, **kwargs: Inputs.kwargs) -> Output:
+        with torch.no_grad(), torch.inference_mode(not self.search.differentiates):
+            return method(self, *args, **kwargs)
+
+    return run
+
+
 class Planner:
     """Goal picture in, joint references out: the cheapest imagined future, again at every frame.
 
-    The hand is brought to its goal by search (iCEM) around prior and last plan. For an object
+    The hand is brought to its goal by search (``search``) around prior and last plan, and around
+    what ``policies`` propose, which wins only on energy. For an object
     the futures are those of its skill's likely ways, chosen among by the same energy: a search
     around them leaves what the skill knows for errors of the model (``./wm bench push``).
 
@@ -92,9 +112,11 @@ class Planner:
         self.actions = ActionSpec.from_model(model.config)
         self.energy = GoalEnergy(model, config)
         self.imagine = Imagination(self.model, config.horizon)
-        self.search = ICem(config, model.config.action_dim, seed)
+        self.search = make_optimiser(config, model.config.action_dim, seed)
+        self.policies: list[ProposalPolicy] = []
         self.goal: Goal | None = None
         self.intrusion: Intrusion | None = None
+        self._finish_s = 0.0
         self._predicted: Tensor | None = None
 
     @classmethod
@@ -113,7 +135,7 @@ class Planner:
         """Control period of one action."""
         return self.model.config.period_s
 
-    @torch.inference_mode()
+    @without_gradients
     def encode_goal(self, image: NDArray[np.uint8], target: str = "hand") -> Goal:
         """Embed a (H, W, 3) uint8 RGB goal picture from the planner's camera.
 
@@ -141,7 +163,7 @@ class Planner:
         self.search.reset()
         self._predicted = None
 
-    @torch.inference_mode()
+    @without_gradients
     def plan(
         self,
         image: NDArray[np.uint8],
@@ -155,7 +177,8 @@ class Planner:
         Args:
             image: (H, W, 3) uint8 RGB.
             position: (A,) measured joints, rad; reference: (A,) references last sent, rad.
-            deadline_s: time budget of this call; the best plan so far is returned at its end.
+            deadline_s: time budget of this call; the best plan so far is returned within it, or, where
+                the first iteration ends later than that, after the first iteration.
             periods: control periods since the last call (shifts the warm start).
 
         Raises:
@@ -177,8 +200,10 @@ class Planner:
         encoded = time.monotonic()
 
         state = self.model.proprioception(measured, start)[None]
+        imagine = through_model(self.model) if self.search.differentiates else self.imagine
+
         def cost(candidates: Tensor) -> Tensor:
-            latents, _ = self.imagine(z, state, candidates)
+            latents, _ = imagine(z, state, candidates)
             energy = self.energy(latents, self._references(start, candidates), candidates, goal)
             return energy + self._intruding(start, candidates) if goal.target == "hand" else energy
 
@@ -190,15 +215,18 @@ class Planner:
         else:
             noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
             self.search.shift(periods)
-            deadline = started + deadline_s if deadline_s else None
-            proposals = self._proposals(z, state, start, measured, goal)
+            deadline = started + deadline_s - self._finish_s if deadline_s else None
+            more = proposed(self.policies, z, state, goal, self.config.horizon)
+            proposals = torch.cat([self._proposals(z, state, start, measured, goal), *more])
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
+        searched = time.monotonic()
         chosen = torch.cat([found.best[None], found.elites])
         latents, _ = self.imagine(z, state, chosen)
         hands = self.model.read(latents).hand
         self._predicted = latents[0, 0]
         references = self.actions.references(start, chosen)
         finished = time.monotonic()
+        self._finish_s = finished - searched
         return Plan(
             references=references[0, :sent].double().numpy(),
             actions=(found.best[:sent] * self.actions.scale).double().numpy(),
@@ -216,7 +244,7 @@ class Planner:
             samples=found.samples,
             iterations=found.iterations,
             nan_costs=found.nan_costs,
-            deadline_met=found.deadline_met,
+            deadline_met=not deadline_s or finished - started <= deadline_s,
             trust=trust,
             preprocess_s=prepared - started,
             encode_s=encoded - prepared,
@@ -248,7 +276,7 @@ class Planner:
         if self.intrusion is None:
             return 0.0
         some = self.actions.references(start, actions)[:, 1::2]
-        deep = self.intrusion(some.flatten(0, 1).double().numpy())
+        deep = self.intrusion(some.detach().flatten(0, 1).double().numpy())  # no slope: costs only
         return self.config.weight_intrusion * 10.0 * torch.from_numpy(deep).float().view(some.shape[:2]).mean(1)
 
     def _ways(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal) -> Tensor:

@@ -17,9 +17,9 @@ from wm_bridge.sim.episodes import apply_action
 from wm_bridge.sim.play import ARM
 from wm_bridge.sim.pusher import Pusher
 from wm_bridge.sim.world import SimWorld
-from wm_planner.cem import ICem
 from wm_planner.config import PlannerConfig
 from wm_planner.mpc import Planner
+from wm_planner.search.icem import ICem
 
 
 @dataclass(frozen=True)
