@@ -63,7 +63,7 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
                     at_s,
                     kinds["wm_interfaces/msg/PlanReport"](
                         header(at_s), k, left, np.array([left]), left * 5, left, float("nan"), left, 1 - left / 0.2,
-                        64, 3, 8, 0, 1.0, 4.0, 25.0 + k, 40.0 + k, 80.0, True, 1.0,
+                        64, 3, 8, 0, 1.0, 4.0, 25.0 + k, 40.0 + k, 80.0, 0.375, True, 1.0,
                     ),
                 )  # fmt: skip
             reasons = 1 << 14 if k < 5 else 1 << 10 if 15 <= k < 18 else 0

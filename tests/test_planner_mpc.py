@@ -86,6 +86,7 @@ def test_a_plan_within_its_budget_says_so(planner: Planner) -> None:
 def test_every_optimiser_lowers_the_energy_of_the_model(checkpoint: Path, kind: str) -> None:
     planner = Planner.load(checkpoint, dataclasses.replace(CONFIG, optimiser=kind, iterations=6, prior_samples=0))
     planner.set_goal(planner.encode_goal(picture(0)))
+    planner.intrusion = lambda postures: np.zeros(len(postures))
     start = np.full(J, 0.1)
     plans = [planner.plan(picture(1), start, start) for _ in range(2)]
     assert plans[0].energy_per_iteration[-1] < plans[0].energy_per_iteration[0]

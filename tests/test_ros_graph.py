@@ -178,6 +178,9 @@ def test_a_goal_gives_plans_feedback_markers_and_an_outcome(probe: Probe) -> Non
     assert handle.accepted
     report = probe.fresh("wm/report", 30.0)
     assert report.samples > 0 and len(report.energy_per_iteration) == report.iterations
+    assert report.budget_ms == 80.0  # deadline_ms in config/planner.yaml
+    assert report.budget_used == pytest.approx((report.preprocess_ms + report.encode_ms + report.plan_ms) / 80.0)
+    assert report.deadline_met == (report.budget_used <= 1.0)
     plan = probe.fresh("wm/plan")
     assert {marker.header.frame_id for marker in plan.markers} == {"base_link"}
     keys = [(marker.ns, marker.id) for marker in plan.markers]

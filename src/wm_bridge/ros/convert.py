@@ -379,6 +379,7 @@ def to_report(
     numbers = (
         "energy goal_energy distance_m object_distance_m joint_distance_rad trust".split()
     )
+    planned_ms = 1e3 * (plan.preprocess_s + plan.encode_s + plan.optimise_s)  # type: ignore[attr-defined]
     message = PlanReport(
         sequence=sequence,
         energy_per_iteration=[float(value) for value in plan.energy_per_iteration],  # type: ignore[attr-defined]
@@ -392,6 +393,7 @@ def to_report(
         plan_ms=plan.optimise_s * 1e3,  # type: ignore[attr-defined]
         total_ms=float(total_ms),
         budget_ms=float(budget_ms),
+        budget_used=planned_ms / budget_ms if budget_ms > 0.0 else 0.0,
         deadline_met=bool(plan.deadline_met),  # type: ignore[attr-defined]
         **{name: float(getattr(plan, name)) for name in numbers},
     )
