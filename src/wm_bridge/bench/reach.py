@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,11 @@ def world_and_planner(job: Job) -> tuple[SimWorld, Planner]:
 
 def play(job: Job) -> dict[str, float]:
     """Run one episode; returns what it scored."""
-    world, planner = world_and_planner(job)
+    return play_with(*world_and_planner(job), job)
+
+
+def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
+    """Run one episode in a world and with a planner that are there already."""
     rng = np.random.default_rng(np.random.SeedSequence([job.seed, job.number]))
     task = draw_task(world, rng)
     apply_shift(world, rng, job.shift)
@@ -134,11 +139,17 @@ def play(job: Job) -> dict[str, float]:
 
 def run_jobs(jobs: list[Job], workers: int, play_job=play) -> list[dict[str, float]]:
     """Run episodes in parallel with a progress bar."""
+    return list(results_of(jobs, workers, play_job))
+
+
+def results_of(jobs: list[Job], workers: int, play_job=play) -> Iterator[dict[str, float]]:
+    """The results of episodes in their order, each as soon as it is there, with a progress bar."""
     if workers <= 1:
-        return [play_job(job) for job in tqdm(jobs, unit="episode")]
+        yield from map(play_job, tqdm(jobs, unit="episode"))
+        return
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers) as pool:
-        return list(tqdm(pool.imap(play_job, jobs), total=len(jobs), unit="episode"))
+        yield from tqdm(pool.imap(play_job, jobs), total=len(jobs), unit="episode")
 
 
 def count(rows: list[dict[str, float]], key: str) -> int:
@@ -146,13 +157,14 @@ def count(rows: list[dict[str, float]], key: str) -> int:
     return sum(bool(row[key]) for row in rows)
 
 
-def add_common_arguments(parser: argparse.ArgumentParser, episodes: int) -> None:
-    """The arguments of every closed-loop benchmark."""
+def add_common_arguments(parser: argparse.ArgumentParser, episodes: int, parallel: bool = True) -> None:
+    """The arguments of every closed-loop benchmark; ``parallel`` ones may use several processes."""
     parser.add_argument("--episodes", type=int, default=episodes, help=f"episodes per row (default {episodes})")
     parser.add_argument("--seed", type=int, default=1000, help="of starts and goals (training used other seeds)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--checkpoint", type=Path, help="world model (default: the one that ships)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
+    if parallel:
+        parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--latency-ms", type=int, default=LoopSettings.latency_ms, help="camera frame to filter")
     parser.add_argument("--planner", type=Path, help="YAML with PlannerConfig keys")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a planner setting")

@@ -11,6 +11,8 @@ BENCHES = {
     "push": "closed loop in simulation: the block pushed to where the picture shows it",
     "model": "open-loop error, controls, ranking and rank of the world model on held-out data",
     "plan": "time of one planning call",
+    "peers": "the planner against stable-worldmodel's solvers on the same model: success, predictor steps, time",
+    "ablation": "reach, with one part of the search switched off or changed at a time",
     "pipeline": "camera stamp to hardware command through the real graph",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
     "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
