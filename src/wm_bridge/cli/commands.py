@@ -28,6 +28,7 @@ COMMANDS = {
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, pipeline, startup, safety, faults"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through the safety filter again; says where an output differs"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
+    "import-weights": Command("wm_planner.vjepa.import_weights", "check published V-JEPA weights and convert them, offline"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
     "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),
     "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),

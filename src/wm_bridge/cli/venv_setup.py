@@ -71,7 +71,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
     made.append(Step("project", "this project", place, lambda _: _link_project(root, venv)))
     made.append(Step("compiled", "distances of the safety filter, compiled", _digest([root / COMPILED], base), lambda progress: _compile(venv, progress)))
     if dev:
-        made.append(Step("dev", "test tools", _digest([pins / "dev.txt"], base), lambda progress: _pip(root, venv, "dev.txt", progress)))
+        made.append(Step("dev", "test tools", _digest([pins / "dev.txt", pins / "vjepa.txt"], base), lambda progress: _pip(root, venv, "dev.txt vjepa.txt", progress)))
     return made
 
 
@@ -146,7 +146,7 @@ def _pip(root: Path, venv: Path, pins: str, progress: Progress) -> None:
     folder = root / "requirements"
     command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
     command += ["--no-compile"]  # Python compiles what it imports, a fraction of what lies there
-    command += ["-r", str(folder / pins), "-c", str(folder / "constraints.txt")]
+    command += [word for name in pins.split() for word in ("-r", str(folder / name))] + ["-c", str(folder / "constraints.txt")]
     progress.run(command, _clean(environment.wants_native_ros(os.environ)))
     venv_trim.trim(venv)
 

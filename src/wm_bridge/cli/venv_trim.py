@@ -2,7 +2,7 @@
 
 The wheels carry C++ headers, their own test suites, and every shared library once per name it goes
 by (a wheel cannot hold links) and per package that brings it. Only what the table names is removed; Python modules outside
-of test suites stay. Trimming again finds nothing left to do.
+of test suites stay, except models of transformers that no encoder of ours is. Trimming again finds nothing left to do.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TEST_SUITES = ("numpy", "scipy", "sympy", "networkx", "matplotlib", "mpl_toolkits", "cvxpy", "numba", "llvmlite")
+TRANSFORMERS = ("__init__.py", "__pycache__", "auto", "dinov2", "dinov2_with_registers", "dinov3_vit", "vjepa2")
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Unused:
     Attributes:
         pattern: below site-packages, as of ``Path.glob``.
         reason: who would miss them, and why that is nobody here.
+        keep: names among them that stay.
     """
 
     pattern: str
     reason: str
+    keep: tuple[str, ...] = ()
 
 
 UNUSED = (
@@ -44,6 +47,8 @@ UNUSED = (
     Unused("cmake/data/bin/ctest", "runs C++ tests: the messages have none"),
     Unused("cmake/data/share/cmake-*/Help", "cmake's manual"),
     Unused("scs/_scs_mkl.*", "scs with Intel MKL inside: scs takes its own QDLDL where this is missing, and we call CLARABEL"),
+    Unused("transformers/models/*", "some 500 models, of which a V-JEPA 2 or DINO encoder is one each (wm_planner/vjepa/pretrained.py)", TRANSFORMERS),
+    Unused("hf_xet/*.so", "downloads from the Hugging Face Hub, and nothing here goes online"),
     *(Unused(f"{package}/**/tests", "test suite of the package") for package in _TEST_SUITES),
 )
 
@@ -55,7 +60,7 @@ def trim(venv: Path) -> None:
         venv: the virtual environment. Links in it are never followed.
     """
     for site in venv.glob("lib/python3.*/site-packages"):
-        for path in (path for item in UNUSED for path in sorted(site.glob(item.pattern))):
+        for path in (path for item in UNUSED for path in sorted(site.glob(item.pattern)) if path.name not in item.keep):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:

@@ -1,0 +1,86 @@
+"""What a plan costs: mean absolute distance of the last imagined frame to the goal (Assran et al. 2025, eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wm_planner.errors import PlannerError
+from wm_planner.vjepa.predictor import ACPredictor
+from wm_planner.vjepa.rollout import Present, Rollout
+
+Integrate = Callable[[Tensor, Tensor], Tensor]  # state (S, P), actions (S, H, A) -> states (S, H + 1, P)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Cheapest candidates, best first: ``index`` (E,) among those given, ``costs`` (E,) in float32 arithmetic."""
+
+    index: Tensor
+    costs: Tensor
+
+
+class Energy:
+    """Cost of candidate actions for the present frame and a goal.
+
+    Args:
+        model: the predictor. horizon: most frames imagined. integrate: states along actions (``pose.integrate``).
+        dtype: of the search; the cheapest can be scored again in float32 (``best``).
+        context: most known frames. chunk: candidates at a time, None chooses.
+    """
+
+    def __init__(
+        self,
+        model: ACPredictor,
+        horizon: int,
+        integrate: Integrate,
+        dtype: torch.dtype = torch.float32,
+        context: int = 1,
+        chunk: int | None = None,
+    ) -> None:
+        self.integrate = integrate
+        self.exact = Rollout(model, horizon, context, torch.float32, chunk)
+        self.fast = self.exact if dtype == torch.float32 else Rollout(model, horizon, context, dtype, chunk)
+        self.goal = torch.empty(0)
+        self.seen: tuple[Present, Present] | None = None
+
+    def observe(self, latents: Tensor, states: Tensor, goal: Tensor, actions: Tensor | None = None) -> None:
+        """Encode the present once, for all calls until the next.
+
+        Args:
+            latents: (T, N, D), states: (T, P), actions: (T - 1, A) as of ``Rollout.begin``. goal: (N, D), layer-normed.
+        """
+        exact = self.exact.begin(latents, states, actions)
+        self.seen = (exact, exact if self.fast is self.exact else self.fast.begin(latents, states, actions))
+        self.state, self.goal = states[-1], goal
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """Energies (S,) float32 of actions (S, H, A), in the precision of the search."""
+        return self.score(self.fast, 1, actions)
+
+    def exactly(self, actions: Tensor) -> Tensor:
+        """Energies (S,) in float32 arithmetic."""
+        return self.score(self.exact, 0, actions)
+
+    def best(self, actions: Tensor, count: int, costs: Tensor) -> Ranked:
+        """The ``count`` cheapest by ``costs`` (S,), scored again in float32: bfloat16 changes near ties."""
+        index = costs.topk(min(count, len(costs)), largest=False).indices
+        exact = costs[index] if self.fast is self.exact else self.exactly(actions[index])
+        exact, order = exact.sort()
+        return Ranked(index[order], exact)
+
+    def score(self, rollout: Rollout, which: int, actions: Tensor) -> Tensor:
+        """Energies by one of the two rollouts."""
+        if self.seen is None:
+            raise PlannerError("no present frame and no goal yet; call observe before asking for energies")
+        states = self.integrate(self.state.expand(len(actions), -1), actions)[:, :-1]
+        costs = torch.empty(len(actions), device=actions.device)
+
+        def measure(these: slice, step: int, latents: Tensor) -> None:
+            costs[these] = latents.sub_(self.goal).abs_().flatten(1).mean(1)
+
+        rollout.unroll(self.seen[which], actions, states, measure, last_only=True)
+        return costs

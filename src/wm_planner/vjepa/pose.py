@@ -1,0 +1,57 @@
+"""End-effector poses under end-effector actions, batched: xyz [m], xyz-Euler angles [rad], gripper 0..1."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def matrix(angles: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of extrinsic x-y-z Euler angles (..., 3) rad: R = Rz Ry Rx."""
+    (cx, cy, cz), (sx, sy, sz) = angles.cos().unbind(-1), angles.sin().unbind(-1)
+    rows = [
+        cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx,
+        sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx,
+        -sy, cy * sx, cy * cx,
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).view(*angles.shape[:-1], 3, 3)
+
+
+def euler(rotation: Tensor) -> Tensor:
+    """Extrinsic x-y-z Euler angles (..., 3) rad of rotation matrices; y in [-pi/2, pi/2].
+
+    Where y is at its limit only the sum or difference of x and z is defined: z is then 0.
+    """
+    r = rotation
+    flat = torch.hypot(r[..., 0, 0], r[..., 1, 0])
+    locked = flat < 1e-7
+    x = torch.where(locked, torch.atan2(-r[..., 1, 2], r[..., 1, 1]), torch.atan2(r[..., 2, 1], r[..., 2, 2]))
+    z = torch.where(locked, torch.zeros_like(flat), torch.atan2(r[..., 1, 0], r[..., 0, 0]))
+    return torch.stack([x, torch.atan2(-r[..., 2, 0], flat), z], dim=-1)
+
+
+def integrate(pose: Tensor, actions: Tensor) -> Tensor:
+    """Poses along an action sequence, as V-JEPA 2-AC was trained: xyz adds, R' = dR R, gripper clipped.
+
+    Args:
+        pose: (..., 7) of the first frame. actions: (..., H, 7) changes to the next frame.
+
+    Returns:
+        (..., H + 1, 7) poses, the first one included. Angles are worked out in double precision.
+    """
+    wide, moves = pose.double(), actions.double()
+    turns = matrix(moves[..., 3:6])
+    rotation = matrix(wide[..., 3:6])
+    xyz = torch.cat([wide[..., None, :3], moves[..., :3]], dim=-2).cumsum(-2)
+    angles, grips = [wide[..., 3:6]], [wide[..., 6:]]
+    for step in range(actions.shape[-2]):
+        rotation = turns[..., step, :, :] @ rotation
+        angles.append(euler(rotation))
+        grips.append((grips[-1] + moves[..., step, 6:]).clamp(0, 1))
+    return torch.cat([xyz, torch.stack(angles, dim=-2), torch.stack(grips, dim=-2)], dim=-1).to(pose.dtype)
+
+
+def difference(start: Tensor, end: Tensor) -> Tensor:
+    """The action (..., 7) that leads from one pose to another; inverse of one step of ``integrate``."""
+    turn = matrix(end[..., 3:6].double()) @ matrix(start[..., 3:6].double()).mT
+    return torch.cat([end[..., :3] - start[..., :3], euler(turn).to(end.dtype), end[..., 6:] - start[..., 6:]], dim=-1)
