@@ -25,11 +25,12 @@ COMMANDS = {
     "demo": Command("wm_bridge.cli.demo", "a simulated NICO reaches a goal picture; leaves a bag, a video and a report"),
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
-    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, pipeline, startup, safety, faults"),
+    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, pipeline, startup, safety, faults"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through the safety filter again; says where an output differs"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
     "import-weights": Command("wm_planner.vjepa.import_weights", "check published V-JEPA weights and convert them, offline"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
+    "train-ac": Command("wm_planner.vjepa.fit", "train an action-conditioned predictor over a frozen encoder"),
     "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),
     "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),
 }

@@ -55,3 +55,8 @@ def difference(start: Tensor, end: Tensor) -> Tensor:
     """The action (..., 7) that leads from one pose to another; inverse of one step of ``integrate``."""
     turn = matrix(end[..., 3:6].double()) @ matrix(start[..., 3:6].double()).mT
     return torch.cat([end[..., :3] - start[..., :3], euler(turn).to(end.dtype), end[..., 6:] - start[..., 6:]], dim=-1)
+
+
+def integrate_joints(reference: Tensor, actions: Tensor) -> Tensor:
+    """(..., H + 1, A) joint references [rad] along changes of them (..., H, A); the first one is included."""
+    return torch.cat([reference[..., None, :], actions], dim=-2).cumsum(-2)
