@@ -46,7 +46,7 @@ def patches(tmp_path_factory):
 
 def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, data, patches, capsys):
     out = tmp_path / "ac.safetensors"
-    settings = ["steps=200", "batch=16", "horizon=2", "learning_rate=0.003", "warmup=10"]
+    settings = ["steps=120", "batch=16", "horizon=2", "learning_rate=0.003", "warmup=10"]
     argv = ["--data", str(data), "--encoder", str(patches), "--out", str(out), "--width", "32", "--depth", "2", "--heads", "2", "--set", *settings]
     assert fit.main(argv) == 0
     card = store.read_header(out).card
