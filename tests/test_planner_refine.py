@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from wm_planner import refine as stage
+from wm_planner import sharpen as sharpening
 from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
 from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left, unexplained
 from wm_planner.latents import Latents, encode_episodes, windows
 from wm_planner.refine import RefineConfig, dynamics_loss, refine
+from wm_planner.sharpen import SharpenConfig, hand_errors_m, look, sharpen
 from wm_planner.skill import ObjectSkill
 from wm_planner.testing import random_checkpoint, small_config, synthetic_dataset
 from wm_planner.train import TrainConfig, Trainer
@@ -75,6 +77,49 @@ def test_snapshots_are_drawn_with_their_own_labels(tmp_path, data):
     for image, hand in zip(drawn["images"], drawn["hand"], strict=True):
         same = [i for i in range(12) if np.array_equal(snapshots.arrays["images"][i], image.numpy())]
         assert any(np.array_equal(snapshots.arrays["hand"][i], hand.numpy()) for i in same)
+
+
+QUICK = SharpenConfig(steps=80, batch=64, learning_rate=3e-3, ema=0.9)
+
+
+@pytest.fixture
+def seen(tmp_path, data, model):
+    shards = [snapshot_folder(tmp_path / str(k), data, count=len(data.shards[0]["position"])) for k in range(4)]
+    return look(model, Snapshots(shards, data.meta))
+
+
+def test_sharpening_reads_better_and_changes_the_last_layers_alone(model, seen):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    blurred = float(hand_errors_m(model, seen).mean())
+    sharp = sharpen(model, seen, QUICK)
+    assert float(hand_errors_m(sharp, seen).mean()) < 0.7 * blurred
+    changed = {name for name, value in sharp.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith(("encoder.head.", "readout_head.")) for name in changed)
+
+
+def test_new_latents_stay_the_nearer_to_the_old_ones_the_more_they_are_held(model, seen):
+    def moved(keep):
+        sharp = sharpen(model, seen, dataclasses.replace(QUICK, loss_keep=keep))
+        with torch.inference_mode():
+            return float((sharp.encoder.head(seen.features.float()) - seen.z).square().mean())
+
+    assert 0.0 < moved(100.0) < 0.2 * moved(0.0)
+
+
+def test_what_is_seen_once_is_what_the_encoder_sees(model, data, tmp_path):
+    snapshots = Snapshots([snapshot_folder(tmp_path, data)], data.meta)
+    seen = look(model, snapshots)
+    from wm_planner.preprocess import to_tensor
+
+    with torch.inference_mode():
+        z = model.encode(to_tensor(snapshots.arrays["images"]))
+    torch.testing.assert_close(seen.z, z, atol=1e-5, rtol=1e-4)
+    assert len(seen.part(held_out=True).z) + len(seen.part(held_out=False).z) == len(z)
+
+
+def test_too_few_snapshots_to_sharpen_are_refused(model, seen):
+    with pytest.raises(PlannerError, match="fewer than a batch"):
+        sharpen(model, seen, dataclasses.replace(QUICK, batch=10_000))
 
 
 def test_snapshots_of_another_robot_are_refused(tmp_path, data):
@@ -186,6 +231,25 @@ def test_refine_without_steps_fits_the_skill_alone(tmp_path, monkeypatch):
     assert after.config.object_skill and not before.config.object_skill
     for name, weight in before.predictor.state_dict().items():
         torch.testing.assert_close(after.predictor.state_dict()[name], weight)
+
+
+def test_refine_with_snapshots_sharpens_and_may_keep_the_skill(tmp_path, monkeypatch, data, capsys):
+    source = random_checkpoint(tmp_path / "in.safetensors", config=dataclasses.replace(small_config(("first", "second")), object_skill=True))
+    play = synthetic_dataset(tmp_path / "play", episodes=40)
+    taught = lessons(tmp_path / "taught", np.random.default_rng(1))
+    single = snapshot_folder(tmp_path / "single", data, count=40)
+    monkeypatch.setattr(stage, "SharpenConfig", functools.partial(SharpenConfig, steps=5, batch=16))
+    out = tmp_path / "out.safetensors"
+    words = ["--checkpoint", str(source), "--data", str(play), "--lessons", str(taught), "--out", str(out)]
+    assert stage.main([*words, "--snapshots", str(single)]) == 2 and "held out" in capsys.readouterr().err
+    monkeypatch.setattr(sharpening, "_HELD_OUT", 10)
+    assert stage.main([*words, "--steps", "2", "--learning-rate", "1e-4", "--snapshots", str(single), "--keep-skill"]) == 0
+    (before, _), (after, card) = load_model(source), load_model(out)
+    assert not torch.equal(before.readout_head[0].weight, after.readout_head[0].weight)
+    for name, weight in before.skill.state_dict().items():
+        torch.testing.assert_close(after.skill.state_dict()[name], weight)
+    assert card["refine"]["learning_rate"] == 1e-4 and "imitate" not in card
+    assert card["sharpen"]["steps"] == 5 and set(card["sharpen"]["held_out"]) >= {"before_median_m", "after_p95_m"}
 
 
 def test_a_blind_dataset_has_no_pictures_to_train_on(tmp_path):

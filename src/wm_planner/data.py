@@ -17,6 +17,7 @@ temporary name and renamed when whole, so an interrupted collection leaves no ha
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from collections.abc import Sequence
@@ -165,11 +166,15 @@ class Snapshots:
             for key in ("joint_names", "image_size", "objects"):
                 if meta.get(key) != like[key]:
                     raise PlannerError(f"{path}: {key} is {meta.get(key)}, the episodes have {like[key]}")
-        arrays = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in ARRAYS} for p in paths]
-        self.arrays = {name: np.concatenate([a[name][:, 0] for a in arrays]) for name in ARRAYS}
+        self.shards = [{name: np.load(p / f"{name}.npy", mmap_mode="r") for name in ARRAYS} for p in paths]
 
     def __len__(self) -> int:
-        return len(self.arrays["position"])
+        return sum(len(shard["position"]) for shard in self.shards)
+
+    @functools.cached_property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of them in memory."""
+        return {name: np.concatenate([shard[name][:, 0] for shard in self.shards]) for name in ARRAYS}
 
     def draw(self, rng: np.random.Generator, count: int) -> dict[str, Tensor]:
         """``count`` random ones: images (N, S, S, 3), position (N, A), hand (N, 3), objects (N, O, 3)."""

@@ -42,6 +42,11 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Encode normalised pictures (B, 3, S, S) to latents (B, D)."""
+        z: Tensor = self.head(self.features(pictures))
+        return z
+
+    def features(self, pictures: Tensor) -> Tensor:
+        """What the convolutions see (B, F), before the last layers make a latent of it."""
         fine = self.fine(self.stem(standardise(pictures)))  # (B, c2, S/4, S/4)
         coarse = self.down(fine)
         coarse = self.deeper(coarse + self.mix(coarse))  # (B, c3, S/8, S/8)
@@ -50,8 +55,7 @@ class ConvEncoder(nn.Module):
             soft_argmax(self.SHARPNESS * self.fine_maps(fine)),
             soft_argmax(self.SHARPNESS * self.coarse_maps(coarse)),
         ]
-        z: Tensor = self.head(torch.cat(features, dim=1))
-        return z
+        return torch.cat(features, dim=1)
 
 
 class Residual(nn.Module):

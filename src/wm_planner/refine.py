@@ -9,6 +9,7 @@ on one core. Two things differ from the first stage:
 * imagined latents are asked to read out as the *encoder* will read the real frame, not as
   the truth: a bias of the encoder then shows on both sides of the goal energy and cancels.
 
+With ``--snapshots`` the encoder's last layers are fitted before that (``sharpen.py``).
 With demonstrations (`./wm collect --demonstrations`) the predictor sees half of its windows
 from them, and the ``ObjectSkill`` is fitted at the end (``imitate.py``). With ``--steps 0`` the
 skill alone is fitted.
@@ -29,11 +30,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from wm_planner.calibrate import calibrate
-from wm_planner.data import Dataset
+from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
 from wm_planner.fit import fit
 from wm_planner.imitate import ImitateConfig, Lessons, imitate, unexplained
 from wm_planner.latents import Latents, chosen, encode_episodes, windows
+from wm_planner.sharpen import SharpenConfig, hand_errors_m, look, sharpen
 from wm_planner.weights import load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel
 
@@ -117,6 +119,20 @@ def refined_on(model: WorldModel, data: Dataset, shown: Sequence[Path] | None, c
     return refine(model, play, encode_episodes(model, demonstrations, chosen(demonstrations, len(demonstrations), rng)), config)
 
 
+def sharpened(model: WorldModel, snapshots: Snapshots, config: SharpenConfig) -> tuple[WorldModel, dict[str, float]]:
+    """Fit the last layers on snapshots; also says how well the hand is read from held-out ones, m."""
+    seen = look(model, snapshots)
+    unseen = seen.part(held_out=True)
+    if not len(unseen.z):
+        raise PlannerError(f"{len(seen.z)} snapshots leave none to be held out; `./wm collect --snapshots` makes more")
+    before = hand_errors_m(model, unseen)
+    model = sharpen(model, seen.part(held_out=False), config)
+    report: dict[str, float] = {}
+    for name, errors in (("before", before), ("after", hand_errors_m(model, unseen))):
+        report |= {f"{name}_median_m": round(float(errors.median()), 4), f"{name}_p95_m": round(float(errors.quantile(0.95)), 4)}
+    return model, report
+
+
 def main(argv: list[str]) -> int:
     """Refine a checkpoint and calibrate it."""
     defaults = RefineConfig()
@@ -126,20 +142,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--demonstrations", type=Path, nargs="+", help="folders of `./wm collect --demonstrations`")
     parser.add_argument("--lessons", type=Path, nargs="+", default=[],
                         help="further ones, also blind, for the object skill alone")  # fmt: skip
+    parser.add_argument("--snapshots", type=Path, nargs="+", help="folders of `./wm collect --snapshots`, for the encoder's last layers")
     parser.add_argument("--out", type=Path, required=True, help="the refined checkpoint")
+    parser.add_argument("--keep-skill", action="store_true", help="the object skill stays as it is: demonstrations teach the predictor alone")
     parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak (default %(default)s)")
     parser.add_argument("--episodes", type=int, default=defaults.episodes, help="episodes to encode at most")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     args = parser.parse_args(argv)
-    config = dataclasses.replace(defaults, steps=args.steps, episodes=args.episodes, seed=args.seed)
+    config = dataclasses.replace(defaults, steps=args.steps, episodes=args.episodes, seed=args.seed, learning_rate=args.learning_rate)
     try:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         model, card = load_model(args.checkpoint)
         data = Dataset(args.data)
+        sharpening = SharpenConfig(seed=config.seed)
+        reading: dict[str, float] = {}
+        if args.snapshots:
+            model, reading = sharpened(model, Snapshots(args.snapshots, data.meta), sharpening)
+            print("hand read from held-out snapshots:", reading)
         lessons = None
         imitation = ImitateConfig(seed=config.seed)
-        if args.demonstrations or args.lessons:
+        if (args.demonstrations or args.lessons) and not args.keep_skill:
             folders = [*(args.demonstrations or []), *args.lessons]
             lessons = Lessons.read(model, folders, imitation.done_m)
             unseen = Lessons.read(model, folders, imitation.done_m, held_out=True)
@@ -148,6 +172,8 @@ def main(argv: list[str]) -> int:
             refined = imitate(refined, lessons, imitation)
         calibrate(refined, data)
         card = {**card, "refine": dataclasses.asdict(config), "refined_from": weights_hash(args.checkpoint)}
+        if args.snapshots:
+            card["sharpen"] = {**dataclasses.asdict(sharpening), "held_out": reading}
         if lessons is not None:
             left_over = {name: round(share, 3) for name, share in unexplained(refined, unseen).items()}
             print("of held-out demonstrations not learned, shares of the variance:", left_over)
