@@ -73,7 +73,8 @@ def fit(
             raise PlannerError(f"the gradient is not finite at step {step}; lower learning_rate")
         optimizer.step()
         decay = min(pace.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+        with torch.no_grad():  # otherwise the average would remember every step
+            torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
         if step % 50 == 0:
             bar.set_postfix(loss=f"{value.detach():.4f}")
     return average.eval()
