@@ -8,6 +8,7 @@ import pytest
 from wm_bridge.core.goal import GoalConfig, GoalPhase, Outcome
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
+from wm_bridge.core.tracking import TrajectoryTracker
 from wm_bridge.core.types import Frame, JointState, Observation
 
 MS = 1_000_000
@@ -18,6 +19,7 @@ SPEC = SimpleNamespace(
     upper=np.array([1.0, 1.0, 1.0]),
     velocity=np.ones(3),
     acceleration=np.full(3, 5.0),
+    jerk=np.full(3, 50.0),
 )
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 
@@ -34,6 +36,7 @@ class StepPlanner:
         self.resets = 0
         self.seen = []
         self.change = {}
+        self.committed = []
 
     def encode_goal(self, image, target="hand"):
         if image.shape[0] < 4:
@@ -46,8 +49,10 @@ class StepPlanner:
     def reset(self):
         self.resets += 1
 
-    def plan(self, image, position, reference, deadline_s=None):
+    def plan(self, image, position, reference, deadline_s=None, committed=()):
         self.seen.append((position, reference))
+        self.committed.append(committed)
+        reference = committed[-1] if len(committed) else reference
         steps = np.arange(1, 9)[:, None] * 0.05
         way = self.target - reference
         references = reference + np.sign(way) * np.minimum(np.abs(way), steps)
@@ -102,10 +107,43 @@ def test_trajectory_runs_half_way_between_references_and_ends_at_rest():
     np.testing.assert_array_equal(trajectory.velocities[-1], [0.0, 0.0])
 
 
-def test_latency_allowance_shifts_all_times():
-    config = PlanLoopConfig(points=2, latency_s=0.04)
-    step = loop(config=config).step(observation(), 1000 * MS)
-    assert step.trajectory.times_ns == (90 * MS, 190 * MS, 290 * MS)
+def test_a_plan_begins_where_the_plans_before_it_will_have_led():
+    """Two periods pass until a plan is followed: the third one is begun as the first one is first followed."""
+    planner = StepPlanner(target=(1.0, -1.0))
+    made = loop(planner, PlanLoopConfig(points=4, delay_s=0.2))
+    arm, sent = TrajectoryTracker(SPEC), []
+    arm.start(np.zeros(3), now_ns=900 * MS)
+    for k in range(8):
+        now = 1000 + 100 * k
+        for arrival in [s for s in sent if s[0] == now * MS]:
+            arm.accept(arrival[1], now * MS)
+        step = made.step(observation(now, arm.position(now * MS)), now * MS)
+        assert step.trajectory.times_ns[0] == 250 * MS
+        sent.append(((now + 200) * MS, step.trajectory))
+    np.testing.assert_array_equal(planner.committed[0], np.zeros((2, 2)))  # nothing was sent yet
+    assert all(len(row) == 2 for row in planner.committed)
+    for k in range(6):  # what was foretold at frame k for two periods later is what was sent then
+        _, later = planner.seen[k + 2]
+        np.testing.assert_allclose(planner.committed[k][-1], later, atol=0.004)
+        np.testing.assert_allclose(planner.committed[k + 1][0], later, atol=0.004)
+    assert planner.seen[7][1][0] > 0.15, "the arm moves"
+
+
+def test_the_delay_is_measured_from_the_frame_to_the_end_of_the_step():
+    clock = iter(range(0, 10**12, 5 * MS))  # 5 ms between two looks at it
+    planner = StepPlanner()
+    made = PlanLoop(planner, SPEC, clock=lambda: next(clock), speed=2.0)
+    assert made.set_goal(PICTURE, 900 * MS).ok and made.delay_s == 0.0
+    for k in range(30):
+        made.step(observation(1000 + 100 * k), (1130 + 100 * k) * MS)
+    assert made.delay_s == pytest.approx(0.130 + 2.0 * 3 * 0.005)
+    assert [len(row) for row in planner.committed] == [0] + 29 * [2]
+
+
+@pytest.mark.parametrize("delay_s", [-0.1, np.nan, np.inf])
+def test_a_delay_that_makes_no_sense_is_refused(delay_s):
+    with pytest.raises(ValueError, match="delay_s"):
+        PlanLoopConfig(delay_s=delay_s)
 
 
 def test_plans_never_leave_the_position_limits():

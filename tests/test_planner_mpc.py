@@ -10,8 +10,9 @@ import pytest
 import torch
 from wm_planner.config import OPTIMISERS, PlannerConfig
 from wm_planner.errors import PlannerError
-from wm_planner.mpc import Plan, Planner
+from wm_planner.mpc import Plan, Planner, Situation
 from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.preprocess import square_resize
 from wm_planner.testing import random_checkpoint, small_config
 
 CONFIG = PlannerConfig(horizon=4, samples=24, iterations=2, prior_samples=4, threads=1)
@@ -179,6 +180,27 @@ def test_an_object_goal_needs_a_model_that_learned_to_move_objects(planner: Plan
         planner.encode_goal(picture(0), "object")
 
 
+def test_a_plan_goes_on_from_what_is_committed(planner: Planner) -> None:
+    """Planning after two committed periods is planning from the situation that the model imagines then."""
+    rest, ahead = np.zeros(J), 0.1 * np.arange(1, 3)[:, None] * np.ones(J) * 0.5
+    late = planner.plan(picture(2), rest, rest, committed=ahead)
+    assert np.abs(late.references[0] - ahead[-1]).max() <= 0.1 + 1e-6
+    assert np.abs(np.diff(late.references, axis=0)).max() <= 0.1 + 1e-6
+    z = planner._encode(square_resize(picture(2), 32))
+    actions = torch.full((1, 2, J), 0.5)
+    latents, states = planner.model.rollout(z[:, None], planner.model.proprioception(torch.zeros(J), torch.zeros(J))[None, None], actions)
+    torch.testing.assert_close(planner._predicted, latents[0, 0], atol=1e-5, rtol=1e-4)
+    there, _ = planner._later(Situation(z, planner.model.proprioception(torch.zeros(J), torch.zeros(J))[None], torch.zeros(J), torch.zeros(J)), ahead)
+    torch.testing.assert_close(there.z, latents[:, -1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(planner.model.scaled_joints(there.position), states[0, -1, :J], atol=1e-5, rtol=1e-4)
+    now = planner.plan(picture(2), rest, rest, committed=ahead[:0])
+    assert now.goal_energy == pytest.approx(late.goal_energy) and now.distance_m == pytest.approx(late.distance_m)
+    with pytest.raises(PlannerError, match="more than the horizon"):
+        planner.plan(picture(2), rest, rest, committed=np.zeros((99, J)))
+    with pytest.raises(PlannerError, match="committed"):
+        planner.plan(picture(2), rest, rest, committed=np.full((1, J), np.nan))
+
+
 def test_the_likely_ways_of_the_skill_are_imagined_and_the_cheapest_is_sent(tmp_path: Path) -> None:
     path = random_checkpoint(tmp_path / "s.safetensors", config=dataclasses.replace(small_config(), object_skill=True))
     planner = Planner.load(path, dataclasses.replace(CONFIG, skill_share=0.11))  # untrained: all of the 8 near 0.125
@@ -187,14 +209,15 @@ def test_the_likely_ways_of_the_skill_are_imagined_and_the_cheapest_is_sent(tmp_
     z = planner._encode(np.zeros((32, 32, 3), np.uint8))
     state = torch.zeros(1, 2 * J)
     model, start = planner.model, torch.linspace(-0.2, 0.2, J)
-    given = planner._ways(z, state, start, goal)
+    begin = Situation(z, state, start, start)
+    given = planner._ways(begin, goal)
     skill, there = model.object_skill, model.table_place(goal.readout.objects[0])
     ways, log_weight = skill.ways(model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(start)[None], there)
     assert 1 < len(given) == int((log_weight.exp() >= 0.11).sum()) <= 8
     assert torch.equal(given[0, 0], ways[0, log_weight[0].argmax()])
     assert torch.equal(given[:, 0], given[:, 1]) and not torch.equal(given[0, 1], given[0, 2])  # held
     alone = Planner(model, dataclasses.replace(CONFIG, skill_share=1.0))
-    assert len(alone._ways(z, state, start, goal)) == 1
+    assert len(alone._ways(begin, goal)) == 1
     latents, _ = model.rollout(z[None], state[None], given[:1])
     seen = torch.cat([z[None], latents], dim=1)[0, :-1:2]
     taken = torch.cat([torch.zeros(1, J), given[0, :-1].cumsum(0)])[::2]  # before each held action

@@ -77,6 +77,19 @@ class Plan:
     optimise_s: float
 
 
+@dataclass(frozen=True)
+class Situation:
+    """Where a plan begins.
+
+    z (1, D) latent; state (1, 2A) of it; position, reference (A,) rad: measured, and sent.
+    """
+
+    z: Tensor
+    state: Tensor
+    position: Tensor
+    reference: Tensor
+
+
 def without_gradients(method: Callable[Concatenate[Planner, Inputs], Output]) -> Callable[Concatenate[Planner, Inputs], Output]:
     """Run a method in inference mode, or merely without gradients when the search differentiates by itself."""
 
@@ -171,8 +184,9 @@ class Planner:
         reference: FloatArray,
         deadline_s: float | None = None,
         periods: int = 1,
+        committed: FloatArray | None = None,
     ) -> Plan:
-        """Plan from the present frame.
+        """Plan from the present frame, or from what it will have become.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -180,6 +194,8 @@ class Planner:
             deadline_s: time budget of this call; the best plan so far is returned within it, or, where
                 the first iteration ends later than that, after the first iteration.
             periods: control periods since the last call (shifts the warm start).
+            committed: (K, A) rad, K <= horizon: what will have been sent after each of the periods that pass
+                before this plan can take effect. They are imagined, and the plan goes on from there.
 
         Raises:
             PlannerError: no goal, wrong picture, wrong or non-finite joints.
@@ -188,7 +204,7 @@ class Planner:
             raise PlannerError("no goal: call set_goal(encode_goal(picture)) first")
         started = time.monotonic()
         check_picture(image)
-        start, measured = self._joints(reference, "reference"), self._joints(position, "position")
+        sent_now, measured = self._joints(reference, "reference"), self._joints(position, "position")
         small = square_resize(image, self.model.config.image_size)
         prepared = time.monotonic()
         z = self._encode(small)
@@ -199,32 +215,33 @@ class Planner:
         trust = self._trust(z)
         encoded = time.monotonic()
 
-        state = self.model.proprioception(measured, start)[None]
+        here = Situation(z, self.model.proprioception(measured, sent_now)[None], measured, sent_now)
+        there, expected = self._later(here, committed)
         imagine = through_model(self.model) if self.search.differentiates else self.imagine
 
         def cost(candidates: Tensor) -> Tensor:
-            latents, _ = imagine(z, state, candidates)
-            energy = self.energy(latents, self._references(start, candidates), candidates, goal)
-            return energy + self._intruding(start, candidates) if goal.target == "hand" else energy
+            latents, _ = imagine(there.z, there.state, candidates)
+            energy = self.energy(latents, self._references(there.reference, candidates), candidates, goal)
+            return energy + self._intruding(there.reference, candidates) if goal.target == "hand" else energy
 
         def project(candidates: Tensor) -> Tensor:
-            return self.actions.project(start, candidates)
+            return self.actions.project(there.reference, candidates)
 
         if goal.target == "object":
-            found, sent = cheapest(cost, project, self._ways(z, state, start, goal)), self.config.skill_hold
+            found, sent = cheapest(cost, project, self._ways(there, goal)), self.config.skill_hold
         else:
             noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
             self.search.shift(periods)
             deadline = started + deadline_s - self._finish_s if deadline_s else None
-            more = proposed(self.policies, z, state, goal, self.config.horizon)
-            proposals = torch.cat([self._proposals(z, state, start, measured, goal), *more])
+            more = proposed(self.policies, there.z, there.state, goal, self.config.horizon)
+            proposals = torch.cat([self._proposals(there, goal), *more])
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         searched = time.monotonic()
         chosen = torch.cat([found.best[None], found.elites])
-        latents, _ = self.imagine(z, state, chosen)
+        latents, _ = self.imagine(there.z, there.state, chosen)
         hands = self.model.read(latents).hand
-        self._predicted = latents[0, 0]
-        references = self.actions.references(start, chosen)
+        self._predicted = latents[0, 0] if expected is None else expected
+        references = self.actions.references(there.reference, chosen)
         finished = time.monotonic()
         self._finish_s = finished - searched
         return Plan(
@@ -232,7 +249,7 @@ class Planner:
             actions=(found.best[:sent] * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
-            goal_energy=float(self.energy.frame(z[0], self.model.scaled_joints(start), goal)),
+            goal_energy=float(self.energy.frame(z[0], self.model.scaled_joints(sent_now), goal)),
             distance_m=distance,
             object_distance_m=object_distance,
             joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
@@ -267,6 +284,19 @@ class Planner:
             return action.repeat(self.config.skill_hold, 1).double().numpy()
         return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
 
+    def _later(self, here: Situation, committed: FloatArray | None) -> tuple[Situation, Tensor | None]:
+        """The situation after what is ``committed`` (K, A), and the latent (D,) expected after its first period."""
+        if committed is None or not len(committed):
+            return here, None
+        if len(committed) > self.config.horizon:
+            raise PlannerError(f"{len(committed)} committed periods are more than the horizon of {self.config.horizon}")
+        ahead = torch.stack([self._joints(row, "committed") for row in committed])
+        actions = torch.diff(ahead, dim=0, prepend=here.reference[None]) / self.actions.scale
+        latents, states = self.imagine(here.z, here.state, actions[None])
+        z, state = latents[:, -1], states[:, -1]
+        position = state[0, : len(self.joint_names)] * self.model.joint_half_range + self.model.joint_centre
+        return Situation(z, state, position, ahead[-1]), latents[0, 0]
+
     def _references(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
@@ -279,41 +309,41 @@ class Planner:
         deep = self.intrusion(some.detach().flatten(0, 1).double().numpy())  # no slope: costs only
         return self.config.weight_intrusion * 10.0 * torch.from_numpy(deep).float().view(some.shape[:2]).mean(1)
 
-    def _ways(self, z: Tensor, state: Tensor, start: Tensor, goal: Goal) -> Tensor:
+    def _ways(self, there: Situation, goal: Goal) -> Tensor:
         """(P, H, A) each likely way of the object skill, gone on with in imagination, the likeliest first."""
         model, config = self.model, self.config
-        skill, there = model.object_skill, model.table_place(goal.readout.objects[0])
+        skill, place = model.object_skill, model.table_place(goal.readout.objects[0])
 
         def seen(z: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(reference), there
+            return model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(reference), place
 
-        actions, log_weight = skill.ways(*seen(z, start[None]))
+        actions, log_weight = skill.ways(*seen(there.z, there.reference[None]))
         order = log_weight[0].argsort(descending=True)
         likely = order[: max(1, int((log_weight[0].exp() >= config.skill_share).sum()))]
 
         def policy(z: Tensor, taken: Tensor) -> Tensor:
-            return skill.action(*seen(z, start + taken.sum(1) * self.actions.scale))
+            return skill.action(*seen(z, there.reference + taken.sum(1) * self.actions.scale))
 
-        return self.imagine.follow(z, state, policy, actions[0, likely], config.horizon, config.skill_hold)
+        return self.imagine.follow(there.z, there.state, policy, actions[0, likely], config.horizon, config.skill_hold)
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
-    def _proposals(self, z: Tensor, state: Tensor, start: Tensor, measured: Tensor, goal: Goal) -> Tensor:
+    def _proposals(self, there: Situation, goal: Goal) -> Tensor:
         """(P, H, A) candidates for a goal of the hand: rest, the prior, the decoded joint difference."""
         config, horizon = self.config, self.config.horizon
         rest = torch.zeros(1, horizon, len(self.joint_names))
         if config.prior_samples < 1:
             return rest
-        chunk = self.model.propose(z, state, goal.latent[None])
+        chunk = self.model.propose(there.z, there.state, goal.latent[None])
         prior = torch.zeros_like(rest)
         length = min(horizon, chunk.shape[1])
         prior[:, :length] = chunk[:, :length]
         prior[:, length:] = chunk[:, length - 1 : length]
         scaled = [prior, 0.6 * prior, 0.3 * prior]
-        here = self.model.read(z[0]).joints
-        wanted = measured + goal.readout.joints - here  # the decoder's bias cancels near the goal
-        per_step = (wanted - start) / self.actions.scale
+        decoded = self.model.read(there.z[0]).joints
+        wanted = there.position + goal.readout.joints - decoded  # the decoder's bias cancels near the goal
+        per_step = (wanted - there.reference) / self.actions.scale
         lines = []
         for share in (1.0, 0.5, 0.25):
             speed = per_step.abs().max().clamp(min=1e-6)

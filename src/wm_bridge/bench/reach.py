@@ -157,7 +157,7 @@ def count(rows: list[dict[str, float]], key: str) -> int:
     return sum(bool(row[key]) for row in rows)
 
 
-def add_common_arguments(parser: argparse.ArgumentParser, episodes: int, parallel: bool = True) -> None:
+def add_common_arguments(parser: argparse.ArgumentParser, episodes: int, parallel: bool = True, latency: bool = True) -> None:
     """The arguments of every closed-loop benchmark; ``parallel`` ones may use several processes."""
     parser.add_argument("--episodes", type=int, default=episodes, help=f"episodes per row (default {episodes})")
     parser.add_argument("--seed", type=int, default=1000, help="of starts and goals (training used other seeds)")
@@ -165,7 +165,8 @@ def add_common_arguments(parser: argparse.ArgumentParser, episodes: int, paralle
     parser.add_argument("--checkpoint", type=Path, help="world model (default: the one that ships)")
     if parallel:
         parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--latency-ms", type=int, default=LoopSettings.latency_ms, help="camera frame to filter")
+    if latency:
+        parser.add_argument("--latency-ms", type=int, default=LoopSettings.latency_ms, help="camera frame to filter")
     parser.add_argument("--planner", type=Path, help="YAML with PlannerConfig keys")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a planner setting")
 

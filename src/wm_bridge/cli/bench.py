@@ -13,6 +13,7 @@ BENCHES = {
     "plan": "time of one planning call",
     "peers": "the planner against stable-worldmodel's solvers on the same model: success, predictor steps, time",
     "ablation": "reach, with one part of the search switched off or changed at a time",
+    "delay": "reach, with plans that arrive late, with and without compensation",
     "planner": "V-JEPA 2-AC: cached planning against the public planner (--reference DIR), scaling, full size",
     "pipeline": "camera stamp to hardware command through the real graph",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",

@@ -6,12 +6,14 @@ and no clock but the steady one it is given for durations.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from wm_bridge.core.committed import Committed
 from wm_bridge.core.goal import GoalConfig, GoalMonitor, GoalPhase, GoalStatus, PlanSummary
 from wm_bridge.core.joints import JointTable, find_joints
 from wm_bridge.core.plan_step import GoalAnswer, LoopCounts, PlanLoopConfig, PlanStep
@@ -20,6 +22,8 @@ from wm_bridge.core.types import FloatArray, ImageArray, JointState, Observation
 from wm_bridge.core.waypoints import path_through, rest_at
 
 MS = 1_000_000  # nanoseconds
+_MOST_AHEAD = 5  # periods that are imagined before a plan begins
+_NEWEST = 0.2  # weight of the newest delay in the measured one
 
 
 class PlanLoop:
@@ -34,6 +38,7 @@ class PlanLoop:
         config: how plans become trajectories.
         goal_config: when a goal counts as reached.
         clock: steady nanoseconds, for durations only.
+        speed: node seconds per second of the clock.
         observe: told the joints of every observation that is planned from, all of the robot's.
 
     Raises:
@@ -47,10 +52,11 @@ class PlanLoop:
         config: PlanLoopConfig | None = None,
         goal_config: GoalConfig | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
+        speed: float = 1.0,
         observe: Callable[[JointState], None] | None = None,
     ) -> None:
         self._planner = planner
-        self._observe = observe
+        self._observe, self._speed = observe, speed
         self._config = config or PlanLoopConfig()
         self._monitor = GoalMonitor(goal_config)
         self._clock = clock
@@ -59,6 +65,8 @@ class PlanLoop:
         self._place = find_joints(self.names, self._joint_names)
         self._lower = np.asarray(spec.lower, dtype=np.float64)[self._place]
         self._upper = np.asarray(spec.upper, dtype=np.float64)[self._place]
+        self._committed = Committed(spec, self.names)
+        self._measured_s = 0.0
         self._goal_trust = 1.0
         self._hold: FloatArray | None = None
         self._last_stamp_ns = 0
@@ -68,6 +76,11 @@ class PlanLoop:
     def status(self) -> GoalStatus:
         """Of the goal, as of the last step."""
         return self._monitor.status
+
+    @property
+    def delay_s(self) -> float:
+        """From a frame to the time when its plan is followed, as it is compensated."""
+        return self._measured_s if self._config.delay_s is None else self._config.delay_s
 
     def set_goal(
         self, picture: ImageArray, now_ns: int, goal_config: GoalConfig | None = None
@@ -90,6 +103,7 @@ class PlanLoop:
             return GoalAnswer(False, f"the planner does not take this goal picture: {error}")
         self._goal_trust = trust
         self._hold = None
+        self._committed.clear()
         self._monitor.begin(now_ns, goal_config)
         return GoalAnswer(True)
 
@@ -104,25 +118,26 @@ class PlanLoop:
         trajectory, plan, summary, plan_ns, asked = None, None, None, 0, False
         if not refused:
             self._last_stamp_ns = observation.frame.stamp_ns
-            reference = observation.reference[self._place]
-            reference = np.clip(reference, self._lower, self._upper)
+            stamp_ns = observation.frame.stamp_ns
+            ahead = self._ahead(observation)
+            reference = np.clip(observation.reference[self._place], self._lower, self._upper)
             position = observation.joints.position[
                 find_joints(self.names, observation.joints.names)
             ]
             if self.status.phase is GoalPhase.DONE:
-                trajectory = self._holding(reference, observation.frame.stamp_ns)
+                trajectory = self._holding(reference, stamp_ns)
             else:
                 asked, plan_begin = True, self._clock()
                 if self._observe is not None:
                     self._observe(observation.joints)
-                plan, refused = self._plan(observation.frame.image, position, reference)
+                plan, refused = self._plan(observation.frame.image, position, reference, ahead)
                 plan_ns = self._clock() - plan_begin
             if plan is not None:
                 summary = self._summary(plan, observation)
-                trajectory = self._trajectory(plan, reference, observation.frame.stamp_ns)
+                trajectory = self._trajectory(plan, reference, ahead, stamp_ns)
         status = self._monitor.update(summary, now_ns)
         if plan is not None and status.phase is GoalPhase.DONE:
-            trajectory = self._holding(reference, observation.frame.stamp_ns)
+            trajectory = self._holding(reference, stamp_ns)
         old = self.counts
         self.counts = LoopCounts(
             old.steps + 1,
@@ -131,6 +146,9 @@ class PlanLoop:
             old.failed + (asked and plan is None),
         )
         total_ns = self._clock() - begin
+        if trajectory is not None:
+            self._note_delay(now_ns - stamp_ns + round(total_ns * self._speed))
+            self._committed.send(trajectory, stamp_ns + round(self.delay_s * 1e9))
         return PlanStep(trajectory, plan, summary, status, refused, plan_ns * 1e-9, total_ns * 1e-9)
 
     def _problem(self, observation: Observation, now_ns: int) -> str:
@@ -163,12 +181,25 @@ class PlanLoop:
             return f"joints are {skew_ms:.0f} ms away from the frame; align them first"
         return ""
 
+    def _ahead(self, observation: Observation) -> FloatArray:
+        """(K, A) rad: what will have been sent after each period until the plan is followed."""
+        period_s = self._planner.period_s
+        count = min(math.floor(self.delay_s / period_s + 0.5), _MOST_AHEAD)
+        stamp_ns = observation.frame.stamp_ns
+        ahead = self._committed.references(observation.reference, stamp_ns, round(period_s * 1e9), count)
+        return np.clip(ahead, self._lower, self._upper)
+
+    def _note_delay(self, delay_ns: int) -> None:
+        newest = max(delay_ns, 0) * 1e-9
+        self._measured_s += (_NEWEST if self._measured_s else 1.0) * (newest - self._measured_s)
+
     def _plan(
-        self, image: ImageArray, position: FloatArray, reference: FloatArray
+        self, image: ImageArray, position: FloatArray, reference: FloatArray, ahead: FloatArray
     ) -> tuple[Any, str]:
         """The planner's plan, or None and why not."""
+        later = {"committed": ahead} if len(ahead) else {}
         try:
-            plan = self._planner.plan(image, position, reference, self._config.deadline_s)
+            plan = self._planner.plan(image, position, reference, self._config.deadline_s, **later)
             references = np.asarray(plan.references, dtype=np.float64)
         except Exception as error:  # noqa: BLE001  the planner is foreign code
             return None, f"planner failed: {error}"
@@ -192,17 +223,17 @@ class PlanLoop:
             float(plan.joint_distance_rad) if hand else 0.0,
         )
 
-    def _trajectory(self, plan: PlanView, reference: FloatArray, stamp_ns: int) -> Trajectory:
+    def _trajectory(self, plan: PlanView, reference: FloatArray, ahead: FloatArray, stamp_ns: int) -> Trajectory:
         points = np.asarray(plan.references, dtype=np.float64)[: self._config.points]
         points = np.clip(points, self._lower, self._upper)
-        period_s, latency_s = self._planner.period_s, self._config.latency_s
-        return path_through(self.names, reference, points, period_s, latency_s, stamp_ns)
+        period_s, begin = self._planner.period_s, ahead[-1] if len(ahead) else reference
+        return path_through(self.names, begin, points, period_s, len(ahead) * period_s, stamp_ns)
 
     def _holding(self, reference: FloatArray, stamp_ns: int) -> Trajectory:
         """Stand still at the reference of the moment the goal was done."""
         if self._hold is None:
             self._hold = reference
-        time_ns = round((self._config.latency_s + self._planner.period_s) * 1e9)
+        time_ns = round((self.delay_s + self._planner.period_s) * 1e9)
         return rest_at(self.names, self._hold, time_ns, stamp_ns)
 
 

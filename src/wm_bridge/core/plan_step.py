@@ -16,10 +16,9 @@ class PlanLoopConfig:
 
     Attributes:
         points: periods taken from the plan; after them it comes to rest.
-        latency_s: added to every way point's time. 0 suits a planner that is done before
-            its first way point is due: points then lie where the plan meant them, and the
-            tracker joins it at the right time. More than 0 slows the motion down, because
-            the echo that the plan starts from is older by that much.
+        delay_s: from a frame to the time when its plan is followed; None measures it. As many
+            whole periods as that is (rounded) are what was sent before: the plan begins after
+            them, from what the planner imagines to be seen then. 0 plans from the frame itself.
         max_age_ms: an older camera frame is refused.
         max_skew_ms: joints and frame further apart than this are refused.
         deadline_s: handed to the planner; None leaves it to its own.
@@ -27,7 +26,7 @@ class PlanLoopConfig:
     """
 
     points: int = 5
-    latency_s: float = 0.0
+    delay_s: float | None = None
     max_age_ms: float = 300.0
     max_skew_ms: float = 20.0
     deadline_s: float | None = None
@@ -38,9 +37,11 @@ class PlanLoopConfig:
             raise ValueError(f"plan loop: points must be at least 2, got {self.points}")
         if self.target not in ("hand", "object"):
             raise ValueError(f"plan loop: target must be 'hand' or 'object', got '{self.target}'")
-        for name in ("latency_s", "max_age_ms", "max_skew_ms"):
+        for name in ("max_age_ms", "max_skew_ms"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0.0):
                 raise ValueError(f"plan loop: {name} must be >= 0, got {getattr(self, name)}")
+        if self.delay_s is not None and not 0.0 <= self.delay_s < math.inf:
+            raise ValueError(f"plan loop: delay_s must be >= 0 or None, got {self.delay_s}")
         if self.deadline_s is not None and not self.deadline_s > 0.0:
             raise ValueError(f"plan loop: deadline_s must be > 0 or None, got {self.deadline_s}")
 

@@ -62,4 +62,8 @@ class PlannerView(Protocol):
         reference: FloatArray,
         deadline_s: float | None = None,
     ) -> Any:
-        """A `PlanView` from here on; position and reference are (A,) rad."""
+        """A `PlanView` from here on; position and reference are (A,) rad.
+
+        Where the delay is one period or more, ``committed`` (K, A) rad is given too: what is sent until the
+        plan is followed.
+        """

@@ -12,7 +12,7 @@ def path_through(
     reference: FloatArray,
     points: FloatArray,
     period_s: float,
-    latency_s: float,
+    delay_s: float,
     stamp_ns: int,
 ) -> Trajectory:
     """The path from a reference through the middle of each period, then at rest at its end.
@@ -26,12 +26,12 @@ def path_through(
     Args:
         names: (A,) joints. reference: (A,) where they are sent now, rad.
         points: (K, A) references after each period, rad. period_s: T.
-        latency_s: added to every time. stamp_ns: of the picture behind it.
+        delay_s: from the stamp to the beginning of the path. stamp_ns: of the picture behind it.
     """
     path = np.concatenate([reference[None], points])
     positions = np.concatenate([(path[1:] + path[:-1]) * 0.5, path[-1:]])
     velocities = np.concatenate([np.diff(path, axis=0) / period_s, np.zeros_like(path[:1])])
-    times = tuple(round((latency_s + (k + 0.5) * period_s) * 1e9) for k in range(len(positions)))
+    times = tuple(round((delay_s + (k + 0.5) * period_s) * 1e9) for k in range(len(positions)))
     return Trajectory(names, times, positions, velocities, stamp_ns)
 
 

@@ -32,12 +32,14 @@ class LoopSettings:
     Attributes:
         duration_s: of an episode.
         latency_ms: from the camera frame to the plan's arrival at the safety filter.
+        compensate: plan from what will be seen after the latency.
         width, height: of the camera picture.
         position_noise: standard deviation of the measured joints, rad.
     """
 
     duration_s: float = 8.0
     latency_ms: int = 50
+    compensate: bool = False
     width: int = 320
     height: int = 240
     position_noise: float = 0.001
@@ -97,7 +99,7 @@ def run_episode(
     loop = PlanLoop(
         planner,
         world.spec,
-        PlanLoopConfig(target=target),
+        PlanLoopConfig(target=target, delay_s=settings.latency_ms * 1e-3 if settings.compensate else 0.0),
         GoalConfig(tolerance_m=0.015, timeout_s=settings.duration_s + 1, stall_s=settings.duration_s + 1),
     )
     guard = SafetyFilter(world.spec, safety, clock=lambda: 0)  # not in real time: no time budget
