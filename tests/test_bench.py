@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wm_bridge.bench import pipeline, reach_ros, startup
+from wm_bridge.bench import delay, pipeline, reach_ros, startup
 from wm_bridge.bench.live import checkpoint_file, objects_of, settings
 from wm_bridge.bench.pipeline import Marks, Passage
 from wm_bridge.bench.report import BenchResult, percent, wilson
@@ -305,3 +305,25 @@ def test_reach_runs_with_any_checkpoint_and_writes_its_figures(tmp_path: Path) -
     figures = data["figures"]
     assert {"success_3cm", "success_5cm", "end_cm_median", "plan_ms_median", "episodes"} <= set(figures)
     assert figures["success_3cm"] == 0.0 and figures["episodes"] == 1  # random weights find nothing
+
+
+# Delay ---------------------------------------------------------------------------------------
+
+
+def test_every_delay_is_run_with_and_without_compensation_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = []
+
+    def results_of(jobs: list, workers: int):
+        for job in jobs:
+            played.append((job.settings.latency_ms, job.settings.compensate, job.number))
+            yield {"held_3cm": job.settings.compensate, "held_5cm": True, "end_m": 0.02, "refused": 0}
+
+    monkeypatch.setattr(delay, "results_of", results_of)
+    words = ["--latencies-ms", "0", "200", "--state", str(tmp_path / "s.jsonl"), "--json", str(tmp_path / "f.json")]
+    words += ["--checkpoint", str(random_checkpoint(tmp_path / "m.safetensors"))]
+    delay.main([*words, "--episodes", "1"])
+    assert played == [(0, False, 0), (0, True, 0), (200, False, 0), (200, True, 0)]
+    delay.main([*words, "--episodes", "2"])
+    assert played[4:] == [(0, False, 1), (0, True, 1), (200, False, 1), (200, True, 1)]
+    figures = json.loads((tmp_path / "f.json").read_text())["figures"]
+    assert figures["with_200ms_3cm"] == 1.0 and figures["without_200ms_3cm"] == 0.0 and figures["with_0ms_end_cm_median"] == 2.0
