@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from wm_planner.vjepa.config import ACConfig
+from wm_planner.vjepa.config import ACConfig, EncoderConfig
+from wm_planner.vjepa.encoders import VJepaEncoder, standardise
 from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops, recomputed_flops
+from wm_planner.vjepa.layout import clean
 from wm_planner.vjepa.pose import integrate
 from wm_planner.vjepa.precision import has_bfloat16, search_dtype
-from wm_planner.vjepa.predictor import roll
+from wm_planner.vjepa.predictor import normalise, roll
 from wm_planner.vjepa.rollout import Rollout
 
 from wm_bridge.bench import planner, vjepa_cost
 from wm_bridge.bench.vjepa_cem import Settings, search
-from wm_bridge.bench.vjepa_reference import Reference
+from wm_bridge.bench.vjepa_reference import Reference, importable
 from wm_bridge.errors import UserError
 
 torch.set_num_threads(1)
@@ -60,7 +64,7 @@ def test_a_small_gripper_motion_is_none():
 def test_the_flop_model_counts_what_torch_counts(horizon):
     """Attention as plain products: torch does not count its fused one on a CPU."""
     model = planner.random_model(TINY, 0)
-    scene = planner.make_scene(TINY, 0)
+    scene = planner.make_scene(model, 0, torch.zeros(1, 7))
     rollout = Rollout(model, horizon)
     present = rollout.begin(scene.latents, scene.pose[None])
     actions, states = torch.zeros(4, horizon, 7), torch.zeros(4, horizon, 7)
@@ -102,14 +106,37 @@ def test_scaling_tells_time_and_work(monkeypatch):
     assert 0 < figures["poses_800_ms"] and len(rows) == 3
 
 
-@pytest.mark.skipif(not SOURCE, reason="set WM_VJEPA_REFERENCE to the folder of the public V-JEPA 2 source")
+needs_source = pytest.mark.skipif(not SOURCE, reason="set WM_VJEPA_REFERENCE to the folder of the public V-JEPA 2 source")
+
+
+@needs_source
+def test_the_encoder_is_the_public_one():
+    """A small one with random weights, a picture twice."""
+    shape = EncoderConfig("vjepa2", 48, 2, 2, 48 / 11, 256)
+    with importable(Path(str(SOURCE))):
+        public = importlib.import_module("src.models.vision_transformer").VisionTransformer(
+            img_size=(256, 256), patch_size=16, num_frames=64, tubelet_size=2, embed_dim=48, depth=2, num_heads=2,
+            mlp_ratio=48 / 11, norm_layer=partial(torch.nn.LayerNorm, eps=1e-6), use_rope=True,
+        )  # fmt: skip
+    torch.manual_seed(0)
+    for parameter in public.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    ours = VJepaEncoder(shape, clean(public.state_dict(), "public"), "public")
+    picture = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        expected = normalise(public.eval()(standardise(picture)[:, :, None].expand(-1, -1, 2, -1, -1)))
+    assert torch.allclose(ours(picture), expected, atol=1e-5)
+
+
+@needs_source
 def test_parity_with_the_public_source():
     """Same latents over eight frames, same energies, same plan."""
     config = ACConfig(embed_dim=1408, width=256, depth=4, heads=4)
-    model, scene = planner.random_model(config, 0), planner.make_scene(config, 0)
+    model = planner.random_model(config, 0)
+    scene = planner.make_scene(model, 0, torch.tensor(planner.MOVE).repeat(2, 1))
     reference = Reference(Path(str(SOURCE)), model)
     with torch.no_grad():
-        figures, _ = planner.parity(reference, model, scene, 0)
+        figures, _ = planner.parity(reference, model, 0)
         assert max(figures[f"latent_difference_h{h}"] for h in range(1, 9)) <= 1e-5
         assert figures["landscape_same_minimum"] and figures["landscape_difference"] < 0.01 * figures["landscape_span"]
         energy = Energy(model, 2, integrate)

@@ -6,6 +6,7 @@ import dataclasses
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -58,13 +59,13 @@ def scaling(device: torch.device, seed: int) -> tuple[dict[str, float], list[tup
     for what, config, horizon, samples in CASES:
         energy = energy_of(config, horizon, device, seed, torch.float32)
         actions = 0.05 * torch.randn(samples, horizon, 7, device=device)
-        spent = seconds(lambda energy=energy, actions=actions: energy(actions), device, 4)  # type: ignore[misc]
+        spent = seconds(partial(energy, actions), device, 4)
         work = samples * cached_flops(config, horizon) / 1e9
         value = {"samples": samples, "horizon": horizon, "tokens": config.patches}[what]
         figures |= {f"ms_{what}_{value}": 1e3 * spent, f"gflop_{what}_{value}": work}
         rows.append((f"{what} {value} (H{horizon}, {samples} samples, {config.patches} tokens)", f"{1e3 * spent:.1f} ms, {work:.2f} GFLOP: {work / spent:.0f} GFLOP/s"))
     poses, turns = torch.rand(800, 7), torch.rand(800, 1, 7)
-    spent = seconds(lambda: integrate(poses, turns), torch.device("cpu"), 20)
+    spent = seconds(partial(integrate, poses, turns), torch.device("cpu"), 20)
     figures["poses_800_ms"] = 1e3 * spent
     rows.append(("800 poses, one step", f"{1e3 * spent:.2f} ms  (limit 1 ms)"))
     return figures, rows
@@ -78,7 +79,7 @@ def full(device: torch.device, seed: int) -> tuple[dict[str, float], list[tuple[
     rows: list[tuple[str, str]] = []
     if device.type == "cuda":
         for name, settings in GPU_CASES:
-            run = lambda settings=settings: search(energy, settings, seed, device)  # type: ignore[misc]  # noqa: E731
+            run = partial(search, energy, settings, seed, device)
             run()
             figures[f"s_{name.replace(' ', '_')}"] = spent = seconds(run, device, 3)
             rows.append((f"305 M predictor, {name}", f"{spent:.2f} s"))
@@ -86,7 +87,7 @@ def full(device: torch.device, seed: int) -> tuple[dict[str, float], list[tuple[
     else:
         for horizon, plan in ((1, 800 * 10), (2, 64 * 5)):
             actions = 0.05 * torch.randn(CPU_SAMPLES, horizon, 7)
-            spent = seconds(lambda actions=actions: energy(actions), device, 2)  # type: ignore[misc]
+            spent = seconds(partial(energy, actions), device, 2)
             work = CPU_SAMPLES * cached_flops(config, horizon) / 1e9
             figures |= {f"full_s_per_candidate_h{horizon}": spent / CPU_SAMPLES, f"full_gflops_h{horizon}": work / spent}
             rows.append((f"305 M predictor, H{horizon}", f"{spent / CPU_SAMPLES:.2f} s per candidate ({work / spent:.0f} GFLOP/s); {plan} of them, in proportion: {plan * spent / CPU_SAMPLES / 60:.0f} min"))

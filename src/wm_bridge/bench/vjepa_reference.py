@@ -17,6 +17,7 @@ from wm_bridge.errors import UserError
 from wm_planner.vjepa.config import ACConfig
 from wm_planner.vjepa.predictor import ACPredictor
 
+STAND_INS = {"timm": (), "timm.models": (), "timm.models.layers": ("drop_path",), "einops": ("rearrange", "repeat")}
 PIXELS = 16  # of a patch side
 OBTAIN = "clone github.com/facebookresearch/vjepa2 and give its folder with --reference DIR"
 
@@ -84,12 +85,17 @@ def arguments(config: ACConfig) -> dict[str, Any]:
 
 @contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """The folder on the search path, and a stand-in for timm's stochastic depth, which does nothing in evaluation."""
+    """The folder on the search path, and stand-ins for what it imports and planning never calls.
+
+    timm's stochastic depth does nothing in evaluation; einops serves another way of cutting patches.
+    """
     if not (folder / "src" / "models" / "ac_predictor.py").is_file():
         raise UserError(f"{folder} is not the public V-JEPA 2 repository: no src/models/ac_predictor.py", OBTAIN)
-    added = [name for name in ("timm", "timm.models", "timm.models.layers") if name not in sys.modules]
-    sys.modules.update({name: types.ModuleType(name) for name in added})
-    setattr(sys.modules["timm.models.layers"], "drop_path", lambda x, probability=0.0, training=False: x)  # noqa: B010
+    added = [name for name in STAND_INS if name not in sys.modules]
+    for name in added:
+        sys.modules[name] = types.ModuleType(name)
+        for function in STAND_INS[name]:
+            setattr(sys.modules[name], function, lambda x, *_: x)
     sys.path.insert(0, str(folder.resolve()))
     try:
         yield
