@@ -172,6 +172,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights, scene and search")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args(argv)
+    if min(args.samples // 4, args.iterations, args.repeats) < 1:
+        parser.error("--samples must be at least 4 (half of them are elites), --iterations and --repeats at least 1")
     warnings.filterwarnings("ignore", category=FutureWarning)  # the public source uses a context that torch retires
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -30,7 +30,7 @@ class Present:
     """What all candidates share.
 
     Attributes:
-        known: frames before the present one. past: per block, keys and values (known * M, 2, heads, d).
+        known: frames before the present one. past: per block, keys and values (2, heads, known * M, d).
         tokens: (M - 1, W) embedded state and patches of the present frame.
         qkv: (M - 1, 3W) of these in the first block, turned.
     """
@@ -171,12 +171,12 @@ class Rollout:
         return qkv
 
     def advance(self, block: FoldedBlock, x: Tensor, qkv: Tensor, memory: Tensor, time: int) -> Tensor:
-        """(C * M, W) through one block; stores keys and values (C, M, 2, heads, d) of frame ``time``."""
+        """(C * M, W) through one block; stores keys and values (C, 2, heads, M, d) of frame ``time``."""
         count, tokens, width = qkv.shape[0], qkv.shape[1], x.shape[1]
         start = time * tokens
-        memory[:, start : start + tokens] = qkv[..., width:].view(count, tokens, 2, self.config.heads, -1)
+        memory[:, :, :, start : start + tokens] = qkv[..., width:].view(count, tokens, 2, self.config.heads, -1).permute(0, 2, 3, 1, 4)
         q = qkv[..., :width].view(count, tokens, self.config.heads, -1).transpose(1, 2)
-        k, v = memory[:, : start + tokens].permute(2, 0, 3, 1, 4)  # (C, heads, L, d)
+        k, v = memory[:, :, :, : start + tokens].unbind(1)  # (C, heads, L, d)
         attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, width)
         x = x + block.out(attended)
         return x.add_(block.down(functional.gelu(block.up(self.normal(x)))))
@@ -198,7 +198,7 @@ class Rollout:
 
     def memory(self, count: int, size: int) -> Tensor:
         """Room for keys and values of ``size`` tokens of ``count`` candidates."""
-        shape = (count, size, 2, self.config.heads, self.config.head_dim)
+        shape = (count, 2, self.config.heads, size, self.config.head_dim)
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
     def shared_memory(self, present: Present, count: int, horizon: int) -> list[Tensor]:
@@ -206,7 +206,7 @@ class Rollout:
         known = present.known * self.config.tokens
         buffers = [self.memory(count, known + horizon * self.config.tokens) for _ in self.weights.blocks]
         for buffer, past in zip(buffers, present.past, strict=True):
-            buffer[:, :known] = past
+            buffer[:, :, :, :known] = past
         return buffers
 
     def check(self, latents: Tensor, states: Tensor, known: int) -> None:
