@@ -21,6 +21,7 @@ WORKSPACE = ROOT / "ros2_ws" / "src"
 BUILD_TYPES = {"wm_interfaces": "ament_cmake", "wm_planner": "ament_python", "wm_bridge": "ament_python", "wm_bringup": "ament_python"}
 NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "recorder")
 SITE = Path("lib") / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+pytestmark = pytest.mark.timeout(960)  # the build takes a minute and a half on two free cores
 
 
 def shipped(folder: str) -> set[str]:
@@ -34,7 +35,7 @@ def environ() -> dict[str, str]:
     return {**run_environment(ROOT, Path(sys.prefix), os.environ), "CMAKE_PREFIX_PATH": sys.prefix, "PYTHONDONTWRITEBYTECODE": ""}
 
 
-def run(*command: str | Path, cwd: Path, timeout: float = 240, **env: str) -> str:
+def run(*command: str | Path, cwd: Path, timeout: float = 600, **env: str) -> str:
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=cwd, env={**environ(), **env}, timeout=timeout)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -85,7 +86,7 @@ def installed(tmp_path_factory) -> Path:
     python = f"-DPython3_EXECUTABLE={sys.executable}"
     bases = ["--base-paths", WORKSPACE, "--build-base", place / "build", "--install-base", place / "install"]
     cmake = ["--cmake-args", "-G", "Ninja", "-DBUILD_TESTING=OFF", "-DCMAKE_CXX_FLAGS=-O0", "-DCMAKE_C_FLAGS=-O0", python]
-    run(sys.executable, "-m", "colcon", "--log-base", place / "log", "build", *bases, *cmake, cwd=place, timeout=280)
+    run(sys.executable, "-m", "colcon", "--log-base", place / "log", "build", *bases, *cmake, cwd=place, timeout=900)
     return place / "install"
 
 

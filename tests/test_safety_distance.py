@@ -89,6 +89,25 @@ def test_a_pair_exactly_at_its_margin_has_it_and_one_inside_may_come_no_nearer_t
         assert made._distance[pair] == distance and made._floor[pair] == floor
 
 
+def test_what_was_measured_in_a_tick_is_remembered_with_its_place(guard):
+    """Again and again the same pairs from other places: each time the distances of that place."""
+    rng, seen = np.random.default_rng(6), 0
+    for _ in range(40):
+        q = SPEC.home + rng.normal(0, 1e-7, len(SPEC.joint_names))
+        found = guard.assess(q, np.tile(q + 0.1, (3, 1)), 0)
+        assert np.array_equal(guard._where[found.pairs], np.tile(q, (len(found.pairs), 1)))
+        np.testing.assert_allclose(guard._distance[found.pairs], guard._pairs.sweep.at(q)[found.pairs], atol=1e-12)
+        seen += len(found.pairs)
+    assert seen > 400
+
+
+def test_a_thing_may_bear_the_name_of_a_link_and_is_no_part_of_the_robot_then(guard):
+    for name in set(SHAPES.names):
+        guard.add(Obstacle(name, "sphere", (0.02,), (0.5, -0.5, 1.2)), 0)
+    keys = guard._keys()
+    assert len(set(keys)) == len(keys) == len(guard._pairs.names)
+
+
 def test_gradients_are_the_slopes_of_the_distances(guard):
     pairs, every = guard._pairs, np.arange(len(guard._pairs.names))
 
@@ -163,6 +182,7 @@ def test_a_thing_added_in_the_way_is_obeyed_at_the_next_tick():
         assert loop.witness.room(loop.q) >= -1e-6
         modes.append(loop.filter.status())
     assert modes[-1].mode is SafetyMode.LIMITED and modes[-1].reasons & Reason.OBSTACLE_DISTANCE
+    assert " at 0.0" in modes[-1].detail and f"margin {CONFIG.scene.obstacle_margin_m:.4f} m" in modes[-1].detail
     notes = loop.filter.take_interventions()
     assert any(note.reasons & Reason.OBSTACLE_DISTANCE and note.distance_m >= note.margin_m - 1e-9 for note in notes)
     stuck = loop.q.copy()

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from wm_bridge.bench import fault_graph
 from wm_bridge.bench.fault_kinds import KINDS, Kind
@@ -92,11 +93,8 @@ def _config() -> SafetyConfig:
 
 def in_process(seeds: int, names: Sequence[str] = ()) -> list[Row]:
     """Every kind (or those named) with so many seeds."""
-    return [
-        Row(kind.name, "process", [inject(kind, seed) for seed in range(seeds)])
-        for kind in KINDS
-        if not names or kind.name in names
-    ]
+    wanted = [kind for kind in KINDS if not names or kind.name in names] if seeds else []
+    return [Row(kind.name, "process", [inject(kind, seed) for seed in range(seeds)]) for kind in tqdm(wanted, unit="kind", leave=False)]
 
 
 def in_graph(seeds: int, names: Sequence[str] = ()) -> list[Row]:
@@ -131,7 +129,7 @@ def result(rows: Sequence[Row], seed: int = 0) -> BenchResult:
 def main(argv: list[str]) -> int:
     """Run the benchmark; exit code 1 when a kind fails."""
     parser = argparse.ArgumentParser(prog="./wm bench faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"injections per kind in process ({SEEDS})")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"injections per kind in process ({SEEDS}; 0 = none)")
     parser.add_argument("--graph-seeds", type=int, default=1, help="injections per kind in the real graph (1; 0 = none)")
     parser.add_argument("--nightly", action="store_true", help=f"{SEEDS} injections per kind in the real graph as well")
     parser.add_argument("--kind", action="append", default=[], help="only this kind; may be repeated")
