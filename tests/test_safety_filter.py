@@ -53,10 +53,10 @@ class Rig:
         effort = np.zeros(len(names))
         return JointState(names, position, velocity, effort, self.now)
 
-    def tick(self):
+    def tick(self, velocity=None):
         self.now += T
         if self.state_on:
-            self.filter.observe_state(self.state(), self.now, self.now)
+            self.filter.observe_state(self.state(velocity=velocity), self.now, self.now)
         if self.camera_on:
             self.frame += 1
             self.filter.observe_camera(self.now, self.frame, self.now, self.now)
@@ -400,6 +400,24 @@ def test_a_plan_that_came_to_its_end_is_no_fault():
     assert verdict.mode is SafetyMode.HOLD and verdict.reasons == Reason.NONE
 
 
+def test_after_a_brake_the_output_rests_for_100_ms_before_a_plan_may_move_it(moving):
+    """However soon the next plan comes: the arm lags behind, and has to stand in between."""
+    moving.filter.submit(bad_plans(moving)[0][0], moving.now, moving.now)
+    rested = 0
+    while moving.tick().mode >= SafetyMode.HOLD:
+        moving.submit()
+        rested = rested + 1 if moving.speed() == 0.0 else 0
+    assert 10 <= rested <= 13, rested
+
+
+def test_braking_goes_on_while_the_arm_is_measured_to_move_and_no_longer(moving):
+    moving.filter.submit(bad_plans(moving)[0][0], moving.now, moving.now)
+    for k in range(80):
+        speed = 0.0 if k == 79 else CONFIG.start_speed_rad_s * 1.001
+        assert moving.tick(velocity=np.array([0.0, -speed, 0.0])).mode is SafetyMode.BRAKE
+    assert moving.tick().mode is SafetyMode.HOLD
+
+
 def test_a_silent_state_brakes_after_50_ms_and_recovers(moving):
     moving.state_on = False
     moving.run(5)
@@ -408,7 +426,7 @@ def test_a_silent_state_brakes_after_50_ms_and_recovers(moving):
     assert moving.tick_only().reasons & Reason.STALE_STATE
     assert moving.verdicts[-1].mode is SafetyMode.BRAKE
     moving.state_on = True
-    moving.run(20)
+    moving.run(30)
     assert moving.verdicts[-1].mode is SafetyMode.HOLD and moving.speed() == 0.0
     assert moving.drive(60).mode is SafetyMode.NORMAL
 

@@ -41,6 +41,7 @@ from wm_bridge.safety.supervision import Supervision
 from wm_bridge.safety.watching import Watching
 
 _LIMITS = (Reason.POSITION_LIMIT, Reason.VELOCITY_LIMIT, Reason.ACCELERATION_LIMIT, Reason.JERK_LIMIT)
+_SETTLED_NS = 100_000_000  # the arm lags behind the output: at rest for so long, it stands too
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
 __all__ = ["Answer", "FilterStatus", "SafetyFilter"]
@@ -56,8 +57,8 @@ class SafetyFilter(Watching):
     |---------|-----------------------------------------------------------|----------------------------|
     | LATCHED | since construction; stop request; state dead for          | `reset`: refused while a   |
     |         | state_latch_ms; tracking error; internal error            | cause acts or the arm moves|
-    | BRAKE   | malformed, non-finite or misnamed message; joint jump;    | arm at rest and cause gone |
-    |         | state silent for state_timeout_ms; clock jump             | -> HOLD                    |
+    | BRAKE   | malformed, non-finite or misnamed message; joint jump;    | output at rest for 100 ms, |
+    |         | state silent for state_timeout_ms; clock jump             | arm too, cause gone -> HOLD|
     | HOLD    | not enabled; camera dead or frozen; no plan, or plan      | `enable`, frames, and then |
     |         | older than command_timeout_ms                             | a fresh plan               |
     | LIMITED | the box changed the request by more than intervention_rad | change < half of that      |
@@ -97,6 +98,7 @@ class SafetyFilter(Watching):
         self._ticks = 0
         self._begin_ns = 0
         self._steady_ns = 0
+        self._moved_ns = 0  # steady clock, when the output last moved
         self._configure(config)
 
     def _configure(self, config: SafetyConfig) -> None:
@@ -336,7 +338,7 @@ class SafetyFilter(Watching):
     def _choose_mode(self, now_ns: int, steady_ns: int) -> None:
         """First matching row of the class table."""
         ladder, follower = self._ladder, self._follower
-        if ladder.stopped(self._outputs.at_rest):
+        if ladder.stopped(self._settled(steady_ns)):
             return
         held, why = self._supervision.holds(now_ns, steady_ns)
         if held:
@@ -358,6 +360,14 @@ class SafetyFilter(Watching):
             ladder.set(SafetyMode.HOLD, reason, detail)
             return
         ladder.set(SafetyMode.NORMAL, Reason.NONE, "")
+
+    def _settled(self, steady_ns: int) -> bool:
+        """True when the output has rested for a while, and the arm is not measured to move."""
+        if not self._outputs.at_rest:
+            self._moved_ns = steady_ns
+        measured = self._inputs.measured
+        slow = measured is not None and np.abs(measured.velocity).max() <= self._config.start_speed_rad_s
+        return bool(slow and steady_ns - self._moved_ns >= _SETTLED_NS)
 
     def _judge(self, requested: Motion, choice: Choice, pace: Reason, now_ns: int) -> None:
         """NORMAL or LIMITED, with hysteresis, and which limit it was."""

@@ -42,7 +42,7 @@ class Ladder:
         """Take one of the rows that need no further input; False when none applies.
 
         Args:
-            at_rest: True when the output stands still; ends BRAKE. A cause that still
+            at_rest: True when output and arm stand still; ends BRAKE. A cause that still
                 acts sets it again.
         """
         if self.latched:
