@@ -403,11 +403,12 @@ def test_a_plan_that_came_to_its_end_is_no_fault():
 def test_after_a_brake_the_output_rests_for_100_ms_before_a_plan_may_move_it(moving):
     """However soon the next plan comes: the arm lags behind, and has to stand in between."""
     moving.filter.submit(bad_plans(moving)[0][0], moving.now, moving.now)
-    rested = 0
-    while moving.tick().mode >= SafetyMode.HOLD:
+    resting = []
+    while moving.tick().mode is SafetyMode.BRAKE:
         moving.submit()
-        rested = rested + 1 if moving.speed() == 0.0 else 0
-    assert 10 <= rested <= 13, rested
+        resting.append(moving.speed() == 0.0)
+    assert sum(resting) == 12 and all(resting[-12:]), "the first two bring speed and acceleration to zero"
+    assert moving.submit() is Reason.NONE and moving.tick().mode is SafetyMode.NORMAL
 
 
 def test_braking_goes_on_while_the_arm_is_measured_to_move_and_no_longer(moving):
