@@ -132,7 +132,7 @@ def test_a_plan_begins_where_the_plans_before_it_will_have_led():
 def test_the_delay_is_measured_from_the_frame_to_the_end_of_the_step():
     clock = iter(range(0, 10**12, 5 * MS))  # 5 ms between two looks at it
     planner = StepPlanner()
-    made = PlanLoop(planner, SPEC, clock=lambda: next(clock), speed=2.0)
+    made = PlanLoop(planner, SPEC, PlanLoopConfig(delay_s=None), clock=lambda: next(clock), speed=2.0)
     assert made.set_goal(PICTURE, 900 * MS).ok and made.delay_s == 0.0
     for k in range(30):
         made.step(observation(1000 + 100 * k), (1130 + 100 * k) * MS)

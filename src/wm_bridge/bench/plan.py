@@ -14,6 +14,9 @@ from tqdm import tqdm
 from wm_bridge import resources
 from wm_bridge.bench.reach import default_checkpoint
 from wm_bridge.bench.report import BenchResult
+from wm_bridge.robots import spec as robots
+from wm_bridge.safety.clearance import Clearance
+from wm_bridge.safety.config import SafetyConfig
 from wm_planner.config import PlannerConfig, load_config
 from wm_planner.mpc import Plan, Planner
 from wm_planner.train import overrides_from
@@ -63,7 +66,10 @@ def main(argv: list[str]) -> int:
     checkpoint = default_checkpoint(args)
     path = args.planner or resources.path("config/compact_planner.yaml")
     config = load_config(PlannerConfig, path, overrides_from(args.set))
-    found = measure(Planner.load(checkpoint, config, args.seed), args.calls, args.seed)
+    planner = Planner.load(checkpoint, config, args.seed)
+    nico = robots.load("nico")
+    planner.intrusion = Clearance(nico, SafetyConfig.load(nico.safety_path()), planner.joint_names)  # as the planner node has it
+    found = measure(planner, args.calls, args.seed)
     two, one = ([wall for wall, _, _ in found[threads]] for threads in THREADS)
     plans = [plan for _, _, plan in found[2]]
     parts = {

@@ -148,7 +148,8 @@ class PlanLoop:
         total_ns = self._clock() - begin
         if trajectory is not None:
             self._note_delay(now_ns - stamp_ns + round(total_ns * self._speed))
-            self._committed.send(trajectory, stamp_ns + round(self.delay_s * 1e9))
+            if self._config.delay_s != 0.0:
+                self._committed.send(trajectory, stamp_ns + round(self.delay_s * 1e9))
         return PlanStep(trajectory, plan, summary, status, refused, plan_ns * 1e-9, total_ns * 1e-9)
 
     def _problem(self, observation: Observation, now_ns: int) -> str:
@@ -183,6 +184,8 @@ class PlanLoop:
 
     def _ahead(self, observation: Observation) -> FloatArray:
         """(K, A) rad: what will have been sent after each period until the plan is followed."""
+        if self._config.delay_s == 0.0:
+            return np.empty((0, len(self.names)))
         period_s = self._planner.period_s
         count = min(math.floor(self.delay_s / period_s + 0.5), _MOST_AHEAD)
         stamp_ns = observation.frame.stamp_ns

@@ -26,7 +26,7 @@ class PlanLoopConfig:
     """
 
     points: int = 5
-    delay_s: float | None = None
+    delay_s: float | None = 0.0
     max_age_ms: float = 300.0
     max_skew_ms: float = 20.0
     deadline_s: float | None = None

@@ -43,7 +43,7 @@ class PlannerParams:
     search: str = setting("", "YAML file of the search; empty = config/compact_planner.yaml")
     points: int = setting(5, "way points sent; the last one is at rest", 2, 64)
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
-    delay_ms: float = setting(-1.0, "from a frame to its plan being followed, to be compensated; -1 = measured, 0 = not", -1.0, 2000.0)
+    delay_ms: float = setting(0.0, "from a frame to its plan being followed, to be compensated; -1 = measured, 0 = not", -1.0, 2000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
     tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
