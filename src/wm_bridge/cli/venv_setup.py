@@ -145,7 +145,6 @@ def _python_version(venv: Path) -> str:
 def _pip(root: Path, venv: Path, pins: str, progress: Progress) -> None:
     folder = root / "requirements"
     command = [str(venv / "bin" / "python"), "-m", "pip", "install", "--no-input", "--disable-pip-version-check"]
-    command += ["--no-compile"]  # Python compiles what it imports, a fraction of what lies there
     command += [word for name in pins.split() for word in ("-r", str(folder / name))] + ["-c", str(folder / "constraints.txt")]
     progress.run(command, _clean(environment.wants_native_ros(os.environ)))
     venv_trim.trim(venv)
