@@ -114,6 +114,24 @@ def test_settings_may_become_stricter_before_the_arm_is_known_and_things_stay() 
     assert made.tick(MS, MS)[0] is None
 
 
+@pytest.mark.parametrize("change, fine", [({"velocity_scale": 0.5}, True), ({"position_margin_rad": 3.0}, False)])
+def test_what_moves_is_not_seen_anew_by_a_change_of_settings(change, fine) -> None:
+    arm = loop()
+    assert arm.filter.add_obstacle(Obstacle("dog", "sphere", (0.05,), (0.5, -0.3, 0.9), speed_bound_m_s=0.3)).ok
+    arm.filter.stop()
+    arm.run_quietly(50)
+
+    def room() -> float:
+        q = arm.filter._outputs.motion.q
+        return float(arm.filter._guard.assess(q, np.tile(q, (3, 1)), arm.filter._steady_ns).certificate.room)
+
+    before = room()
+    assert arm.filter.tighten(dataclasses.replace(CONFIG, **change)).ok is fine
+    assert room() == pytest.approx(before, abs=1e-9)
+    arm.run_quietly(1)
+    assert room() < before
+
+
 def test_a_camera_that_is_not_required_is_never_missed() -> None:
     rig = Rig(dataclasses.replace(CONFIG, camera_required=False))
     rig.camera_on = False

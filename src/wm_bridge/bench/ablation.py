@@ -65,11 +65,7 @@ def main(argv: list[str]) -> int:
     for row in args.only:
         changed = dataclasses.replace(config, **ROWS[row])
         jobs = [Job("planner", "none", args.seed, n, checkpoint, changed, settings) for n in range(args.episodes)]
-        todo = [job for job in jobs if finished.get(row, job.number) is None]
-        print(f"{row}: {len(todo)} of {len(jobs)} episodes to run")
-        for job, result in zip(todo, results_of(todo, args.workers), strict=True):
-            finished.add(row, job.number, result)
-        results = finished.rows(row, args.episodes)
+        results = finished.complete(row, jobs, lambda todo: results_of(todo, args.workers))
         for goal in ("3cm", "5cm"):
             figures[f"{row}_{goal}"] = count(results, f"held_{goal}") / len(results)
         figures[f"{row}_end_cm_median"] = 100 * float(np.median([result["end_m"] for result in results]))

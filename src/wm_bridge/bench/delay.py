@@ -15,6 +15,7 @@ from wm_bridge import resources
 from wm_bridge.bench.reach import Job, add_common_arguments, count, default_checkpoint, planner_config, results_of
 from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.bench.resume import Finished, settings_key
+from wm_bridge.errors import UserError
 from wm_bridge.sim.closed_loop import LoopSettings
 from wm_planner.weights import weights_hash
 
@@ -28,6 +29,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--latencies-ms", type=int, nargs="+", default=LATENCIES_MS, help="camera frame to filter (default: 0 100 200 400)")
     parser.add_argument("--state", type=Path, help="finished episodes (default: runs/delay.jsonl)")
     args = parser.parse_args(argv)
+    if args.episodes < 1 or min(args.latencies_ms) < 0:
+        raise UserError(f"--episodes {args.episodes}, --latencies-ms {args.latencies_ms}", "give at least 1 episode and no negative delay", 2)
     checkpoint, config = default_checkpoint(args), planner_config(args)
     key = settings_key(checkpoint, args.seed, config, LoopSettings())
     finished = Finished(args.state or resources.root() / "runs" / "delay.jsonl", key)
@@ -37,11 +40,7 @@ def main(argv: list[str]) -> int:
         for word, compensate in (("without", False), ("with", True)):
             row, settings = f"{word}_{latency}ms", LoopSettings(latency_ms=latency, compensate=compensate)
             jobs = [Job("planner", "none", args.seed, n, checkpoint, config, settings) for n in range(args.episodes)]
-            todo = [job for job in jobs if finished.get(row, job.number) is None]
-            print(f"{row}: {len(todo)} of {len(jobs)} episodes to run")
-            for job, result in zip(todo, results_of(todo, args.workers), strict=True):
-                finished.add(row, job.number, result)
-            results = finished.rows(row, args.episodes)
+            results = finished.complete(row, jobs, lambda todo: results_of(todo, args.workers))
             for goal in ("3cm", "5cm"):
                 figures[f"{row}_{goal}"] = count(results, f"held_{goal}") / len(results)
             figures[f"{row}_end_cm_median"] = 100 * float(np.median([result["end_m"] for result in results]))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wm_bridge.bench.reach import Job
 from wm_bridge.errors import UserError
 from wm_bridge.sim.closed_loop import LoopSettings
 from wm_planner.config import PlannerConfig
@@ -78,3 +79,11 @@ class Finished:
     def rows(self, row: str, count: int) -> list[Row]:
         """The first ``count`` episodes of a row of the table."""
         return [self._rows[row, number] for number in range(count)]
+
+    def complete(self, row: str, jobs: Sequence[Job], play: Callable[[Sequence[Job]], Iterable[Row]]) -> list[Row]:
+        """Results of all ``jobs`` of a row, numbered from 0; only those not yet finished are played."""
+        todo = [job for job in jobs if self.get(row, job.number) is None]
+        print(f"{row}: {len(todo)} of {len(jobs)} episodes to run")
+        for job, result in zip(todo, play(todo), strict=True):
+            self.add(row, job.number, result)
+        return self.rows(row, len(jobs))

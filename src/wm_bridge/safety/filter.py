@@ -101,8 +101,8 @@ class SafetyFilter(Watching):
         self._moved_ns = 0  # steady clock, when the output last moved
         self._configure(config)
 
-    def _configure(self, config: SafetyConfig) -> None:
-        """Everything that depends on the settings, as at the start."""
+    def _configure(self, config: SafetyConfig, known: DistanceGuard | None = None) -> None:
+        """Everything that depends on the settings, as at the start but for the things ``known``."""
         spec = self._spec
         limits = MotionLimits.from_spec(
             spec,
@@ -120,6 +120,8 @@ class SafetyFilter(Watching):
         self._guard = None
         if config.scene.enabled and self._shapes is not None:
             self._guard = DistanceGuard(self._shapes, config.scene, self._dt)
+            if known is not None:
+                self._guard.inherit(known)
         self._chooser = StepChooser(self._outputs, limits, self._dt, self._guard, solver)
         self._supervision = Supervision(config, getattr(spec, "effort", None))
         self._budget = TimeBudget(config.tick_budget_ms, config.tick_latch_ms)
@@ -150,25 +152,23 @@ class SafetyFilter(Watching):
         loose = looser(self._config, config)
         if loose:
             return Answer(False, f"refused: {loose} would allow more than now; restart the node for that")
-        q, started, things = self._outputs.motion.q, self._outputs.started, self.obstacles
+        q, started = self._outputs.motion.q, self._outputs.started
         if started and not self._outputs.at_rest:
             return Answer(False, "refused: the arm moves; stop it first")
-        before = self._config, self._inputs.measured
+        before, measured, guard = self._config, self._inputs.measured, self._guard
         try:
-            self._configure(config)
+            self._configure(config, guard)
             if started and describe_outside(self._names, q, self._limits, 0.0):
-                self._configure(before[0])
+                self._configure(before, guard)
                 return Answer(False, "refused: the arm stands outside of the new limits")
         except Exception as error:  # noqa: BLE001
-            self._configure(before[0])
+            self._configure(before, guard)
             return Answer(False, f"refused: {error}")
         finally:
-            self._inputs.measured = before[1]
+            self._inputs.measured = measured
             self._latch(Reason.NOT_ENABLED, "settings changed")
             if started:
                 self._begin_at(q, np.zeros_like(q))
-            for thing in things:
-                self.add_obstacle(thing)
         return Answer(True, "stricter settings taken; reset and enable to go on")
 
     def reset(self, now_ns: int, steady_ns: int) -> Answer:

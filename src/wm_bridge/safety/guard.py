@@ -126,6 +126,11 @@ class DistanceGuard:
         self._rebuild()
         return True
 
+    def inherit(self, other: DistanceGuard) -> None:
+        """Keep away from what another guard knew, each thing as old as it was there; call `start` afterwards."""
+        self._obstacles, self._stamps = dict(other._obstacles), dict(other._stamps)
+        self._rebuild()
+
     def start(self, q: FloatArray) -> None:
         """Begin at (J,) rad."""
         self._q = np.array(q)
