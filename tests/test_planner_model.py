@@ -8,7 +8,7 @@ from wm_planner.blocks import rotary_table, rotate
 from wm_planner.config import PlannerConfig
 from wm_planner.imagine import Imagination
 from wm_planner.losses import sigreg
-from wm_planner.objective import Goal, GoalEnergy, soft_norm
+from wm_planner.goals import Goal
 from wm_planner.testing import small_config
 from wm_planner.world_model import WorldModel, grown
 
@@ -106,37 +106,6 @@ def test_proprioception_and_readout_are_scaled_and_back(model: WorldModel) -> No
     upper = torch.tensor(model.config.upper)
     state = model.proprioception(upper, upper + model.action_scale)
     torch.testing.assert_close(state, torch.ones(12), atol=1e-4, rtol=1e-4)
-
-
-def test_energy_is_zero_at_the_goal_and_grows_away_from_it(model: WorldModel) -> None:
-    z = torch.randn(16)
-    goal = Goal(z, model.read(z), 0.0, 1.0)
-    energy = GoalEnergy(model, PlannerConfig())
-    direction = torch.randn(16)
-    far = torch.stack([z + share * direction for share in (0.0, 0.2, 0.5, 1.0, 2.0)])
-    state = torch.zeros(5, model.config.state_dim)
-    values = energy.frame(far, state, goal)
-    assert abs(float(values[0])) < 1e-5
-    latent_only = GoalEnergy(model, PlannerConfig(weight_hand=0, weight_joints=0)).frame(far, state, goal)
-    assert (latent_only.diff() > 0).all() and (values[1:] > 0).all()
-
-
-def test_effort_breaks_ties_and_late_frames_weigh_more(model: WorldModel) -> None:
-    config = PlannerConfig(horizon=4)
-    energy, z = GoalEnergy(model, config), torch.zeros(16)
-    goal = Goal(z, model.read(z), 0.0, 1.0)
-    still = z.expand(1, 4, 16)
-    actions, states = torch.full((1, 4, 6), 0.5), torch.zeros(1, 4, model.config.state_dim)
-    assert energy(still, states, actions, goal) > energy(still, states, 0 * actions, goal)
-    early, late = still.clone(), still.clone()
-    early[:, 0] += 1
-    late[:, 3] += 1
-    assert energy(late, states, 0 * actions, goal) > energy(early, states, 0 * actions, goal)
-
-
-def test_soft_norm_is_a_length_away_from_zero() -> None:
-    assert float(soft_norm(torch.zeros(3))) == pytest.approx(0, abs=1e-7)
-    assert float(soft_norm(torch.tensor([0.3, 0.4, 0.0]))) == pytest.approx(0.497, abs=1e-3)
 
 
 def test_a_grown_encoder_starts_as_it_was_and_can_learn_more(model: WorldModel) -> None:

@@ -10,9 +10,13 @@ import pytest
 import torch
 from wm_planner.config import OPTIMISERS, PlannerConfig
 from wm_planner.errors import PlannerError
-from wm_planner.mpc import Plan, Planner, Situation
-from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.goals import Goal
+from wm_planner.mpc import Planner
+from wm_planner.objective import frame_energy
+from wm_planner.plan import Plan, Situation
 from wm_planner.preprocess import square_resize
+from wm_planner.proposals import object_ways
+from wm_planner.terms import Seen
 from wm_planner.testing import random_checkpoint, small_config
 
 CONFIG = PlannerConfig(horizon=4, samples=24, iterations=2, prior_samples=4, threads=1)
@@ -165,8 +169,8 @@ def test_the_planner_closes_the_loop_in_an_analytic_world(planner: Planner, monk
 
     monkeypatch.setattr(model, "encode", encode)
     planner.imagine = imagine  # type: ignore[assignment]
-    planner.energy.config = PlannerConfig(horizon=4, weight_hand=0, weight_joints=0, weight_latent=100)
-    planner.config = dataclasses.replace(CONFIG, smallest_noise=0.5)  # the random readout knows no distance
+    latent_only = {"weight_hand": 0.0, "weight_joints": 0.0, "weight_latent": 100.0}
+    planner.config = dataclasses.replace(CONFIG, smallest_noise=0.5, **latent_only)  # the random readout knows no distance
     goal, q = np.array([0.4, -0.3, 0.5, 0.0, -0.5, 0.2]), np.zeros(J)
     planner.set_goal(planner.encode_goal(show(goal)))
     start = np.linalg.norm(goal - q)
@@ -210,14 +214,14 @@ def test_the_likely_ways_of_the_skill_are_imagined_and_the_cheapest_is_sent(tmp_
     state = torch.zeros(1, 2 * J)
     model, start = planner.model, torch.linspace(-0.2, 0.2, J)
     begin = Situation(z, state, start, start)
-    given = planner._ways(begin, goal)
+    parts = planner.actions, planner.imagine, begin, goal
+    given = object_ways(planner.model, planner.config, *parts)
     skill, there = model.object_skill, model.table_place(goal.readout.objects[0])
     ways, log_weight = skill.ways(model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(start)[None], there)
     assert 1 < len(given) == int((log_weight.exp() >= 0.11).sum()) <= 8
     assert torch.equal(given[0, 0], ways[0, log_weight[0].argmax()])
     assert torch.equal(given[:, 0], given[:, 1]) and not torch.equal(given[0, 1], given[0, 2])  # held
-    alone = Planner(model, dataclasses.replace(CONFIG, skill_share=1.0))
-    assert len(alone._ways(begin, goal)) == 1
+    assert len(object_ways(model, dataclasses.replace(CONFIG, skill_share=1.0), *parts)) == 1
     latents, _ = model.rollout(z[None], state[None], given[:1])
     seen = torch.cat([z[None], latents], dim=1)[0, :-1:2]
     taken = torch.cat([torch.zeros(1, J), given[0, :-1].cumsum(0)])[::2]  # before each held action
@@ -225,7 +229,7 @@ def test_the_likely_ways_of_the_skill_are_imagined_and_the_cheapest_is_sent(tmp_
     places = [model.table_place(readout.objects[..., 0, :]) for readout in (model.read(seen), goal.readout)]
     assert torch.allclose(given[0, ::2], model.object_skill.action(places[0], references, places[1]), atol=1e-5)
     impatient = PlannerConfig(horizon=4, weight_object=0.0, weight_time=1.0)
-    energy = GoalEnergy(model, impatient).frame(z, references[:1], goal)
+    energy = frame_energy(goal, impatient)(Seen(model, z, state, references[:1]))
     assert torch.allclose(energy, model.object_skill.periods(places[0][:1], references[:1], places[1]))
     plan = planner.plan(picture(1), np.zeros(J), np.zeros(J))
     assert plan.references.shape == (2, J) and plan.predicted_hand.shape == (4, 3)

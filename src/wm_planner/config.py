@@ -143,6 +143,7 @@ class TrainConfig:
 
 
 OPTIMISERS = ("icem", "cem", "mppi", "gradient")  # of ``search``
+LATENT_DISTANCES = ("l1", "l2", "cosine")  # of ``terms.LatentDistance``
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ class PlannerConfig:
         skill_hold: periods for which an action of the object skill is held, and after which a plan
             ends: longer than until the next one comes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
-        weight_*: terms of the objective, see ``objective.py``; weight_intrusion: see ``mpc.Planner``, per decimetre.
+        latent_distance: l1, l2 (mean square) or cosine.
+        weight_*: terms of the objective, see ``objective.py`` and ``terms.py``; 0 leaves one out.
         threads: torch CPU threads; 0 leaves torch's default.
     """
 
@@ -197,18 +199,23 @@ class PlannerConfig:
     skill_share: float = 0.1
     skill_hold: int = 2
     prior_samples: int = 6
+    latent_distance: str = "l2"
     weight_latent: float = 0.1
     weight_hand: float = 1.0
     weight_joints: float = 0.3
     weight_object: float = 1.0
     weight_time: float = 0.1
     weight_action: float = 0.02
+    weight_smoothness: float = 0.02
     weight_intrusion: float = 10.0
+    weight_uncertainty: float = 0.0
     threads: int = 0
 
     def __post_init__(self) -> None:
         if self.optimiser not in OPTIMISERS:
             raise PlannerError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
+        if self.latent_distance not in LATENT_DISTANCES:
+            raise PlannerError(f"latent_distance must be one of {', '.join(LATENT_DISTANCES)}, got {self.latent_distance!r}")
         if not (0 <= self.cem_momentum < 1 and self.mppi_temperature > 0 and self.gradient_step > 0):
             raise PlannerError("cem_momentum must be in 0..1, below 1; mppi_temperature and gradient_step above 0")
         if not 1 <= self.elites <= self.samples:

@@ -18,8 +18,10 @@ from torch import Tensor
 from wm_planner.config import PlannerConfig, load_config
 from wm_planner.data import Batch, Dataset
 from wm_planner.errors import PlannerError
-from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.goals import Goal
+from wm_planner.objective import frame_energy
 from wm_planner.preprocess import to_tensor
+from wm_planner.terms import Seen
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import Readout, WorldModel
 
@@ -114,7 +116,8 @@ def ranking(model: WorldModel, held_out: Encoded, config: PlannerConfig, rng: np
     distance = (hand[first] - hand[second]).norm(dim=-1)
     state = held_out.state[:, : held_out.z.shape[1]].flatten(0, 1)
     goals = Goal(z[second], model.read(z[second]), 0.0, math.inf)
-    energy = GoalEnergy(model, config).frame(z[first], state[first], goals)
+    references = state[first, : model.config.action_dim]
+    energy = frame_energy(goals, config)(Seen(model, z[first], state[first], references))
     raw = (z[first] - z[second]).square().mean(-1)
     return {
         "energy_distance_spearman": spearman(energy, distance),

@@ -6,7 +6,6 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -18,76 +17,21 @@ from torch import Tensor
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
+from wm_planner.goals import Goal, picture_goal
 from wm_planner.imagine import Imagination, through_model
-from wm_planner.objective import Goal, GoalEnergy
+from wm_planner.objective import frame_energy, rollout_energy
+from wm_planner.plan import FloatArray, Plan, Situation
 from wm_planner.policy import ProposalPolicy, proposed
 from wm_planner.preprocess import check_picture, square_resize, to_tensor
+from wm_planner.proposals import hand_proposals, object_ways
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import cheapest
+from wm_planner.terms import Intrusion, Seen, Uncertainty
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
-FloatArray = NDArray[np.float64]
-Intrusion = Callable[[FloatArray], FloatArray]
 Inputs = ParamSpec("Inputs")
 Output = TypeVar("Output")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One planning call; H periods, A joints, E elites.
-
-    Attributes:
-        references: (N, A) rad, joint references after each of the N <= H periods that are sent.
-        actions: (N, A) rad, their changes.
-        energy: of the chosen rollout. energy_per_iteration: best so far.
-        goal_energy: energy of the present frame itself.
-        distance_m: decoded hand distance of the present frame to the goal.
-        object_distance_m: the same for the object; NaN when the model reads none.
-        joint_distance_rad: largest decoded joint distance to the goal.
-        elite_references: (E, H, A) rad; elite_energies: (E,).
-        predicted_hand: (H, 3) decoded hand path, base frame, m; goal_hand: (3,).
-        elite_hands: (E, H, 3) the same for the elites.
-        samples, iterations, nan_costs: see ``search.trial.SearchResult``.
-        deadline_met: the whole call took no longer than it was given; True without a deadline.
-        trust: 0..1, how well the last prediction explains this frame (1 on the first).
-        preprocess_s, encode_s, optimise_s: time spent.
-    """
-
-    references: FloatArray
-    actions: FloatArray
-    energy: float
-    energy_per_iteration: tuple[float, ...]
-    goal_energy: float
-    distance_m: float
-    object_distance_m: float
-    joint_distance_rad: float
-    elite_references: FloatArray
-    elite_energies: FloatArray
-    predicted_hand: FloatArray
-    goal_hand: FloatArray
-    elite_hands: FloatArray
-    samples: int
-    iterations: int
-    nan_costs: int
-    deadline_met: bool
-    trust: float
-    preprocess_s: float
-    encode_s: float
-    optimise_s: float
-
-
-@dataclass(frozen=True)
-class Situation:
-    """Where a plan begins.
-
-    z (1, D) latent; state (1, 2A) of it; position, reference (A,) rad: measured, and sent.
-    """
-
-    z: Tensor
-    state: Tensor
-    position: Tensor
-    reference: Tensor
 
 
 def without_gradients(method: Callable[Concatenate[Planner, Inputs], Output]) -> Callable[Concatenate[Planner, Inputs], Output]:
@@ -111,7 +55,8 @@ class Planner:
 
     What the safety filter would refuse is better not searched for: ``intrusion`` tells of postures
     (N, A) rad how deep (N,) m they reach into a distance that has to be kept, which costs energy.
-    The skill's ways are not judged by it: their teacher kept the distances.
+    The skill's ways are not judged by it: their teacher kept the distances. ``uncertainty`` tells of
+    imagined frames how little the model knows them; it counts with ``weight_uncertainty``.
 
     Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
     """
@@ -123,12 +68,12 @@ class Planner:
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
-        self.energy = GoalEnergy(model, config)
         self.imagine = Imagination(self.model, config.horizon)
         self.search = make_optimiser(config, model.config.action_dim, seed)
         self.policies: list[ProposalPolicy] = []
         self.goal: Goal | None = None
         self.intrusion: Intrusion | None = None
+        self.uncertainty: Uncertainty | None = None
         self._finish_s = 0.0
         self._predicted: Tensor | None = None
 
@@ -156,15 +101,7 @@ class Planner:
             image: the goal picture.
             target: "hand" or "object": what has to be where the picture shows it.
         """
-        able = self.model.config.object_skill
-        if target not in ("hand", "object") or (target == "object" and not able):
-            known = "hand or object" if able else "hand; this model has not learned to move objects"
-            raise PlannerError(f"unknown goal target {target!r}; expected {known}")
-        check_picture(image)
-        small = square_resize(image, self.model.config.image_size)
-        z = self._encode(small)
-        novelty = float(self.model.novelty(to_tensor(small[None]))[0])
-        return Goal(z[0], self.model.read(z[0]), novelty, float(self.model.novelty_limit), target)
+        return picture_goal(self.model, image, target)
 
     def set_goal(self, goal: Goal) -> None:
         """Plan toward ``goal`` from now on."""
@@ -219,22 +156,27 @@ class Planner:
         there, expected = self._later(here, committed)
         imagine = through_model(self.model) if self.search.differentiates else self.imagine
 
+        frame = frame_energy(goal, self.config)
+        intrusion = self.intrusion if goal.target == "hand" else None
+        energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
+
         def cost(candidates: Tensor) -> Tensor:
-            latents, _ = imagine(there.z, there.state, candidates)
-            energy = self.energy(latents, self._references(there.reference, candidates), candidates, goal)
-            return energy + self._intruding(there.reference, candidates) if goal.target == "hand" else energy
+            latents, states = imagine(there.z, there.state, candidates)
+            references = self._references(there.reference, candidates)
+            return energy(Seen(self.model, latents, states, references, there.reference, candidates))
 
         def project(candidates: Tensor) -> Tensor:
             return self.actions.project(there.reference, candidates)
 
+        parts = self.model, self.config, self.actions
         if goal.target == "object":
-            found, sent = cheapest(cost, project, self._ways(there, goal)), self.config.skill_hold
+            found, sent = cheapest(cost, project, object_ways(*parts, self.imagine, there, goal)), self.config.skill_hold
         else:
             noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
             self.search.shift(periods)
             deadline = started + deadline_s - self._finish_s if deadline_s else None
             more = proposed(self.policies, there.z, there.state, goal, self.config.horizon)
-            proposals = torch.cat([self._proposals(there, goal), *more])
+            proposals = torch.cat([hand_proposals(*parts, there, goal), *more])
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         searched = time.monotonic()
         chosen = torch.cat([found.best[None], found.elites])
@@ -249,7 +191,7 @@ class Planner:
             actions=(found.best[:sent] * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
-            goal_energy=float(self.energy.frame(z[0], self.model.scaled_joints(sent_now), goal)),
+            goal_energy=float(frame(Seen(self.model, z[0], here.state[0], self.model.scaled_joints(sent_now)))),
             distance_m=distance,
             object_distance_m=object_distance,
             joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
@@ -301,57 +243,8 @@ class Planner:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
 
-    def _intruding(self, start: Tensor, actions: Tensor) -> Tensor | float:
-        """(S,) energy of broken distances, in decimetres: the mean over every second posture of ``actions`` (S, H, A)."""
-        if self.intrusion is None:
-            return 0.0
-        some = self.actions.references(start, actions)[:, 1::2]
-        deep = self.intrusion(some.detach().flatten(0, 1).double().numpy())  # no slope: costs only
-        return self.config.weight_intrusion * 10.0 * torch.from_numpy(deep).float().view(some.shape[:2]).mean(1)
-
-    def _ways(self, there: Situation, goal: Goal) -> Tensor:
-        """(P, H, A) each likely way of the object skill, gone on with in imagination, the likeliest first."""
-        model, config = self.model, self.config
-        skill, place = model.object_skill, model.table_place(goal.readout.objects[0])
-
-        def seen(z: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return model.table_place(model.read(z).objects[..., 0, :]), model.scaled_joints(reference), place
-
-        actions, log_weight = skill.ways(*seen(there.z, there.reference[None]))
-        order = log_weight[0].argsort(descending=True)
-        likely = order[: max(1, int((log_weight[0].exp() >= config.skill_share).sum()))]
-
-        def policy(z: Tensor, taken: Tensor) -> Tensor:
-            return skill.action(*seen(z, there.reference + taken.sum(1) * self.actions.scale))
-
-        return self.imagine.follow(there.z, there.state, policy, actions[0, likely], config.horizon, config.skill_hold)
-
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
-
-    def _proposals(self, there: Situation, goal: Goal) -> Tensor:
-        """(P, H, A) candidates for a goal of the hand: rest, the prior, the decoded joint difference."""
-        config, horizon = self.config, self.config.horizon
-        rest = torch.zeros(1, horizon, len(self.joint_names))
-        if config.prior_samples < 1:
-            return rest
-        chunk = self.model.propose(there.z, there.state, goal.latent[None])
-        prior = torch.zeros_like(rest)
-        length = min(horizon, chunk.shape[1])
-        prior[:, :length] = chunk[:, :length]
-        prior[:, length:] = chunk[:, length - 1 : length]
-        scaled = [prior, 0.6 * prior, 0.3 * prior]
-        decoded = self.model.read(there.z[0]).joints
-        wanted = there.position + goal.readout.joints - decoded  # the decoder's bias cancels near the goal
-        per_step = (wanted - there.reference) / self.actions.scale
-        lines = []
-        for share in (1.0, 0.5, 0.25):
-            speed = per_step.abs().max().clamp(min=1e-6)
-            steps = max(1.0, math.ceil(float(speed) / share))
-            line = torch.zeros_like(rest)
-            line[:, : min(horizon, int(steps))] = per_step / steps
-            lines.append(line)
-        return torch.cat([rest, *scaled, *lines])[: config.prior_samples + 1]
 
     def _trust(self, z: Tensor) -> float:
         """Share of the calibrated residual limit that the last prediction keeps within."""

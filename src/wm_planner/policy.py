@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Tensor
 
 from wm_planner.errors import PlannerError
-from wm_planner.objective import Goal
+from wm_planner.goals import Goal
 
 
 class ProposalPolicy(Protocol):

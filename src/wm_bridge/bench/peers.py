@@ -32,7 +32,8 @@ from wm_bridge.bench.resume import Finished, Row, settings_key
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.sim.closed_loop import LoopSettings
-from wm_planner.mpc import Plan, Planner
+from wm_planner.mpc import Planner
+from wm_planner.plan import Plan
 from wm_planner.weights import weights_hash
 
 PEERS = {"icem": ("ICEMSolver", True), "cem": ("CEMSolver", False), "cem_warm": ("CEMSolver", True)}

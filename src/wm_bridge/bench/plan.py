@@ -18,7 +18,8 @@ from wm_bridge.robots import spec as robots
 from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
 from wm_planner.config import PlannerConfig, load_config
-from wm_planner.mpc import Plan, Planner
+from wm_planner.mpc import Planner
+from wm_planner.plan import Plan
 from wm_planner.train import overrides_from
 from wm_planner.weights import weights_hash
 
