@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from wm_bridge.bench import safety_counts
+from wm_bridge.bench import safety_counts, safety_rate
 from wm_bridge.bench.safety_counts import Count, Ledger
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.bench.safety_rate import Ticks
@@ -109,6 +109,21 @@ def test_missed_ticks_and_lost_messages_are_told_apart():
     assert lost["missed_share"] == pytest.approx(0.0, abs=1e-9) and lost["period_max_ms"] == 4.0
     with pytest.raises(UserError, match="periods were heard"):
         Ticks([1, 2], [1, 2], [0.1]).figures(250.0)
+
+
+def test_a_rate_that_cannot_be_measured_does_not_lose_the_others(tmp_path, monkeypatch, capsys):
+    from wm_bridge.bench import safety
+
+    def record(kind, rate_hz, fifo, seconds):
+        if rate_hz > 400:
+            raise UserError("the arm does not move", "stop other programs")
+        return Ticks([int(k * 1e9 / rate_hz) for k in range(999)], list(range(999)), [0.3] * 999)
+
+    monkeypatch.setattr(safety_rate, "record", record)
+    file = tmp_path / "rate.json"
+    assert safety.main(["--ros", "--graph", "light", "--rate", "500", "250", "--json", str(file)]) == 1
+    assert json.loads(file.read_text())["figures"]["light_250_rate_hz"] == pytest.approx(250.0)
+    assert "the arm does not move; stop other programs" in capsys.readouterr().out
 
 
 @pytest.mark.slow
