@@ -526,6 +526,21 @@ def test_a_bad_joint_state_makes_the_arm_brake(moving, change, reason):
     moving.stops(SafetyMode.BRAKE, reason)
 
 
+def test_no_reset_until_a_joint_that_jumped_stays_where_it_is():
+    rig = Rig()
+    rig.filter.stop()
+    rig.run(3)
+    rig.follows = False
+    rig.measured = rig.measured + [0, 0.25, 0]
+    rig.tick()
+    refused = 0
+    while not (answer := rig.filter.reset(rig.now, rig.now)).ok:
+        assert "jumped" in answer.message
+        refused += 1
+        rig.tick()
+    assert refused == 10
+
+
 def test_permuted_joint_states_are_mapped(moving):
     moving.state_on = False
     order = [2, 0, 1]

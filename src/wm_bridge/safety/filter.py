@@ -174,8 +174,8 @@ class SafetyFilter(Watching):
     def reset(self, now_ns: int, steady_ns: int) -> Answer:
         """Leave LATCHED for HOLD (not yet enabled).
 
-        Refused while there is no fresh and sane joint state, while the arm or the output
-        moves, and while the arm is outside of its limits. After a tracking error the
+        Refused while there is no fresh and sane joint state, until 100 ms after a jump of it, while
+        the arm or the output moves, and while the arm is outside of its limits. After a tracking error the
         output begins anew at the measured position; otherwise it goes on where it is.
         """
         try:
@@ -478,6 +478,8 @@ class SafetyFilter(Watching):
             return why
         if inputs.measured is None or inputs.state_silent(steady_ns, self._config.state_timeout_ms):
             return "no fresh joint state; is the driver running?"
+        if inputs.jumped_within(steady_ns, _SETTLED_NS):
+            return "the measured joints have just jumped; wait until they stay where they are"
         measured = inputs.measured
         outside = describe_outside(
             self._names, measured.position, self._limits, self._allowed_outside

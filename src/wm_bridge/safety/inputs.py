@@ -61,6 +61,7 @@ class Inputs:
         )
         self._command_alive, self._state_alive = Watchdog(), Watchdog()
         self.measured: JointState | None = None  # in the order of the robot's joints
+        self._jumped_ns: int | None = None  # steady clock, when a joint last jumped
         self.refusals: Counter[Reason] = Counter()
 
     # ---- messages ------------------------------------------------------------------
@@ -81,6 +82,7 @@ class Inputs:
             reach = self._velocity * elapsed + self._config.state_jump_rad
             jumped = np.abs(self.measured.position - last.position) > reach
             if jumped.any():
+                self._jumped_ns = steady_ns
                 names = [name for name, flag in zip(self._names, jumped, strict=True) if flag]
                 detail = f"measured position jumped: {names}"
                 return Judgement(Reason.STATE_JUMP, detail, brakes=True)
@@ -125,6 +127,10 @@ class Inputs:
         for stamps in (self._command_stamps, self._state_stamps, self._camera.stamps):
             stamps.forget()
         return True
+
+    def jumped_within(self, steady_ns: int, span_ns: int) -> bool:
+        """True when a joint has jumped in the last ``span_ns``: where the arm is has yet to be confirmed."""
+        return self._jumped_ns is not None and steady_ns - self._jumped_ns < span_ns
 
     def state_silent(self, steady_ns: int, limit_ms: float) -> bool:
         """True when no joint state was believed for that long."""
