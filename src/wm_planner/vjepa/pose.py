@@ -39,16 +39,15 @@ def integrate(pose: Tensor, actions: Tensor) -> Tensor:
     Returns:
         (..., H + 1, 7) poses, the first one included. Angles are worked out in double precision.
     """
-    wide, moves = pose.double(), actions.double()
+    moves = torch.cat([pose[..., None, :], actions], dim=-2).double()  # the first moves from the origin
     turns = matrix(moves[..., 3:6])
-    rotation = matrix(wide[..., 3:6])
-    xyz = torch.cat([wide[..., None, :3], moves[..., :3]], dim=-2).cumsum(-2)
-    angles, grips = [wide[..., 3:6]], [wide[..., 6:]]
-    for step in range(actions.shape[-2]):
-        rotation = turns[..., step, :, :] @ rotation
-        angles.append(euler(rotation))
+    rotations, grips = [turns[..., 0, :, :]], [moves[..., 0, 6:]]
+    for step in range(1, moves.shape[-2]):
+        rotations.append(turns[..., step, :, :] @ rotations[-1])
         grips.append((grips[-1] + moves[..., step, 6:]).clamp(0, 1))
-    return torch.cat([xyz, torch.stack(angles, dim=-2), torch.stack(grips, dim=-2)], dim=-1).to(pose.dtype)
+    angles = euler(torch.stack(rotations[1:], dim=-3))
+    angles = torch.cat([moves[..., :1, 3:6], angles], dim=-2)
+    return torch.cat([moves[..., :3].cumsum(-2), angles, torch.stack(grips, dim=-2)], dim=-1).to(pose.dtype)
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
