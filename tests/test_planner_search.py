@@ -34,7 +34,7 @@ def search(request: pytest.FixtureRequest) -> Optimiser:
 
 
 def optimiser(kind: str, seed: int = 0, **changes: object) -> Optimiser:
-    return make_optimiser(dataclasses.replace(CONFIG, optimiser=kind, **changes), A, seed)
+    return make_optimiser(dataclasses.replace(CONFIG, optimiser=kind, **changes), ActionSpec.shares(A), seed)
 
 
 def distance_to(target: torch.Tensor | float):
@@ -98,7 +98,7 @@ def test_a_proposal_outside_the_box_is_brought_into_it(search: Optimiser) -> Non
 
 def test_a_point_mass_reaches_its_goal() -> None:
     goal, position, velocity = torch.tensor([0.5, -0.3, 0.2]), torch.zeros(A), torch.zeros(A)
-    search = ICem(CONFIG, A, seed=0)
+    search = ICem(CONFIG, ActionSpec.shares(A), seed=0)
     for _ in range(40):
 
         def cost(a: torch.Tensor) -> torch.Tensor:
@@ -215,7 +215,7 @@ def test_a_thousand_deadlines_are_kept_to_within_one_iteration() -> None:
             optimiser=OPTIMISERS[number % 4], horizon=2, samples=6, elites=2, keep_elites=1, prior_samples=0, iterations=8
         )
         deadline = clock.now + rng.uniform(-0.01, 0.12)
-        found = make_optimiser(config, 1, 0, clock).search(slow, box, torch.zeros(1, 2, 1), deadline=deadline)
+        found = make_optimiser(config, ActionSpec.shares(1), 0, clock).search(slow, box, torch.zeros(1, 2, 1), deadline=deadline)
         assert clock.now <= max(deadline, 1000.0) + lasted[-1]
         assert found.deadline_met == (clock.now <= deadline)
         assert found.iterations == len(lasted) == len(found.cost_per_iteration) >= 1
@@ -254,7 +254,7 @@ def test_gradients_that_are_not_finite_stop_nothing() -> None:
 
 
 def test_shifting_moves_the_plan_on_and_ends_it_with_rest() -> None:
-    search = ICem(CONFIG, A, seed=0)
+    search = ICem(CONFIG, ActionSpec.shares(A), seed=0)
     search.search(lambda a: (a - 0.3).square().mean((1, 2)), box, REST)
     mean, elites = search.mean.clone(), search.elites.clone()
     search.shift(2)
@@ -266,14 +266,14 @@ def test_shifting_moves_the_plan_on_and_ends_it_with_rest() -> None:
 
 def test_noise_has_unit_variance_and_its_colour() -> None:
     def lag_one(beta: float) -> float:
-        search = ICem(PlannerConfig(horizon=32, noise_beta=beta), 2, seed=0)
+        search = ICem(PlannerConfig(horizon=32, noise_beta=beta), ActionSpec.shares(2), seed=0)
         noise = search.noise(4000)
         assert torch.allclose(noise.std((0, 2)), torch.ones(32), atol=0.05)
         return float((noise[:, 1:] * noise[:, :-1]).mean())
 
     assert lag_one(0.0) == pytest.approx(0.0, abs=0.03)
     assert 0.2 < lag_one(1.0) < lag_one(2.0)
-    power = torch.fft.rfft(ICem(PlannerConfig(horizon=64), 1, 0).noise(2000)[..., 0]).abs().square().mean(0)
+    power = torch.fft.rfft(ICem(PlannerConfig(horizon=64), ActionSpec.shares(1), 0).noise(2000)[..., 0]).abs().square().mean(0)
     assert power[2:4].mean() > 8 * power[16:24].mean()  # 1 / f^2 falls by about 40 here
 
 
@@ -284,7 +284,7 @@ def test_the_mixing_matrix_is_causal() -> None:
 
 def spec() -> ActionSpec:
     return ActionSpec(
-        ("a", "b"), "rad", torch.tensor([0.1, 0.2]), torch.tensor([-0.5, 0.0]), torch.tensor([0.5, 1.0]), 0.1
+        ("a", "b"), ("rad", "rad"), "joints", torch.tensor([0.1, 0.2]), torch.tensor([-0.5, 0.0]), torch.tensor([0.5, 1.0]), 0.1
     )
 
 

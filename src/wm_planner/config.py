@@ -144,6 +144,8 @@ class TrainConfig:
 
 OPTIMISERS = ("icem", "cem", "mppi", "gradient")  # of ``search``
 LATENT_DISTANCES = ("l1", "l2", "cosine")  # of ``terms.LatentDistance``
+ACTION_SPACES = ("joints", "end_effector")
+EFFECTOR_NAMES = ("x", "y", "z", "turn_x", "turn_y", "turn_z", "gripper")
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,16 @@ class PlannerConfig:
         skill_hold: periods for which an action of the object skill is held, and after which a plan
             ends: longer than until the next one comes.
         prior_samples: candidates proposed by the inverse-dynamics prior.
+        action_space: joints, or end_effector: candidates are changes of the end effector's pose, which differential
+            inverse kinematics turns into joints (``effector.py``).
+        search_rotation, search_gripper: search these as well; without, they are 0, as in the public V-JEPA 2-AC planner.
+        box_m, box_rad, box_gripper: largest change per period of each end-effector coordinate.
+        effector_momentum: share of the old distribution in the next one, for xyz, turn_xyz and gripper (7 numbers);
+            empty: the optimiser's own.
+        rotation_weight: m per rad, how much the orientation counts beside the position in the inverse kinematics; 0
+            leaves it free.
+        R_base_action: rows (9 numbers) of the rotation from the model's action axes to the robot's base frame, as
+            `./wm calibrate-axes` writes it; empty: the axes are the base's.
         latent_distance: l1, l2 (mean square) or cosine.
         weight_*: terms of the objective, see ``objective.py`` and ``terms.py``; 0 leaves one out.
         threads: torch CPU threads; 0 leaves torch's default.
@@ -200,6 +212,15 @@ class PlannerConfig:
     skill_hold: int = 2
     prior_samples: int = 6
     latent_distance: str = "l2"
+    action_space: str = "joints"
+    search_rotation: bool = False
+    search_gripper: bool = False
+    box_m: float = 0.05
+    box_rad: float = 0.2
+    box_gripper: float = 0.75
+    effector_momentum: tuple[float, ...] = ()
+    rotation_weight: float = 0.0
+    R_base_action: tuple[float, ...] = ()
     weight_latent: float = 0.1
     weight_hand: float = 1.0
     weight_joints: float = 0.3
@@ -216,6 +237,15 @@ class PlannerConfig:
             raise PlannerError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
         if self.latent_distance not in LATENT_DISTANCES:
             raise PlannerError(f"latent_distance must be one of {', '.join(LATENT_DISTANCES)}, got {self.latent_distance!r}")
+        if self.action_space not in ACTION_SPACES:
+            raise PlannerError(f"action_space must be one of {', '.join(ACTION_SPACES)}, got {self.action_space!r}")
+        if min(self.box_m, self.box_rad, self.box_gripper) <= 0 or self.rotation_weight < 0:
+            raise PlannerError("box_m, box_rad and box_gripper must be above 0, rotation_weight at least 0")
+        if len(self.effector_momentum) not in (0, len(EFFECTOR_NAMES)) or len(self.R_base_action) not in (0, 9):
+            raise PlannerError(
+                f"effector_momentum takes {len(EFFECTOR_NAMES)} numbers and R_base_action 9 or none, "
+                f"got {len(self.effector_momentum)} and {len(self.R_base_action)}"
+            )
         if not (0 <= self.cem_momentum < 1 and self.mppi_temperature > 0 and self.gradient_step > 0):
             raise PlannerError("cem_momentum must be in 0..1, below 1; mppi_temperature and gradient_step above 0")
         if not 1 <= self.elites <= self.samples:

@@ -69,7 +69,7 @@ class Planner:
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
         self.imagine = Imagination(self.model, config.horizon)
-        self.search = make_optimiser(config, model.config.action_dim, seed)
+        self.search = make_optimiser(config, self.actions, seed)
         self.policies: list[ProposalPolicy] = []
         self.goal: Goal | None = None
         self.intrusion: Intrusion | None = None

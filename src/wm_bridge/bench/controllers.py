@@ -17,6 +17,7 @@ from wm_bridge.sim.episodes import apply_action
 from wm_bridge.sim.play import ARM
 from wm_bridge.sim.pusher import Pusher
 from wm_bridge.sim.world import SimWorld
+from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
 from wm_planner.mpc import Planner
 from wm_planner.search.icem import ICem
@@ -157,7 +158,7 @@ class Oracle(Baseline):
     def __init__(self, planner: Planner, seed: int, world: SimWorld, target: FloatArray, what: str = "hand") -> None:
         super().__init__(planner, seed)
         self.config = PlannerConfig(horizon=5, samples=24, iterations=2, elites=4, keep_elites=2, prior_samples=0)
-        self.search = ICem(self.config, len(self.scale), seed)
+        self.search = ICem(self.config, ActionSpec.shares(len(self.scale)), seed)
         self.world, self.copy, self.target, self.what = world, SimWorld(world.spec, world.scene), target, what
         self.weight = np.linspace(0.5, 1.5, self.config.horizon)
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
 from wm_planner.search.noise import coloured_mixing
 from wm_planner.search.trial import Clock, Cost, Project, SearchResult, Trial
@@ -54,12 +55,15 @@ class Optimiser(Protocol):
 class WarmSearch(ABC):
     """An ``Optimiser`` that goes on from its last plan: the first iteration tries the elites and
     the best of the last call, moved on by ``shift``, and the proposals, beside its own candidates.
+
+    Deviations and momentum of each dimension are those of the action space ``spec``.
     """
 
     differentiates = False
 
-    def __init__(self, config: PlannerConfig, action_dim: int, seed: int, clock: Clock = time.monotonic) -> None:
-        self.config, self.action_dim, self.clock = config, action_dim, clock
+    def __init__(self, config: PlannerConfig, spec: ActionSpec, seed: int, clock: Clock = time.monotonic) -> None:
+        self.config, self.action_dim, self.clock = config, len(spec.names), clock
+        self.factor, self.momentum = spec.deviation_factor, spec.momentum
         self.generator = torch.Generator().manual_seed(seed)
         self.mixing = coloured_mixing(config.horizon, self.noise_beta)
         self.reset()

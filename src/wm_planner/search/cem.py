@@ -12,10 +12,11 @@ class Cem(Sampling):
 
     noise_beta = 0.0
 
-    def fit(self, elites: Tensor, costs: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
-        """Part of the old distribution, the rest mean and deviation of the elites."""
-        momentum = self.config.cem_momentum
-        return (
-            momentum * mean + (1 - momentum) * elites.mean(0),
-            momentum * deviation + (1 - momentum) * elites.std(0, unbiased=False),
-        )
+    @property
+    def usual_momentum(self) -> float:  # type: ignore[override]
+        """Share of the old distribution in the next one."""
+        return self.config.cem_momentum
+
+    def fit(self, elites: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of the elites."""
+        return elites.mean(0), elites.std(0, unbiased=False)

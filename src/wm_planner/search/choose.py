@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from wm_planner.actions import ActionSpec
 from wm_planner.config import OPTIMISERS, PlannerConfig
 from wm_planner.search.base import Optimiser, WarmSearch
 from wm_planner.search.cem import Cem
@@ -15,6 +16,6 @@ from wm_planner.search.trial import Clock
 KINDS: dict[str, type[WarmSearch]] = dict(zip(OPTIMISERS, (ICem, Cem, Mppi, Gradient), strict=True))
 
 
-def make_optimiser(config: PlannerConfig, action_dim: int, seed: int, clock: Clock = time.monotonic) -> Optimiser:
-    """A fresh optimiser of the kind ``config.optimiser``, which ``PlannerConfig`` has checked."""
-    return KINDS[config.optimiser](config, action_dim, seed, clock)
+def make_optimiser(config: PlannerConfig, spec: ActionSpec, seed: int, clock: Clock = time.monotonic) -> Optimiser:
+    """A fresh optimiser of the kind ``config.optimiser``, which ``PlannerConfig`` has checked, for actions as of ``spec``."""
+    return KINDS[config.optimiser](config, spec, seed, clock)

@@ -27,14 +27,15 @@ class Gradient(WarmSearch):
         config = self.config
         spread = (config.warm_std if self.warm else config.initial_std) * noise_scale
         fresh = max(0, config.gradient_starts - len(given))
-        points = torch.cat([given, self.mean + spread * self.noise(fresh)])
+        decay: Tensor | float = DECAY if self.momentum is None else self.momentum
+        points = torch.cat([given, self.mean + spread * self.factor * self.noise(fresh)])
         momentum, square = torch.zeros_like(points), torch.zeros_like(points)
         done = 0
         while trial.goes_on():
             points, slope = trial.descend(points)
             done += 1
-            momentum = DECAY * momentum + (1 - DECAY) * slope
+            momentum = decay * momentum + (1 - decay) * slope
             square = DECAY_SQUARE * square + (1 - DECAY_SQUARE) * slope.square()
-            step = (momentum / (1 - DECAY**done)) / ((square / (1 - DECAY_SQUARE**done)).sqrt() + SMALL)
-            points = points - config.gradient_step * noise_scale * (1 - (done - 1) / config.iterations) * step
+            step = (momentum / (1 - decay**done)) / ((square / (1 - DECAY_SQUARE**done)).sqrt() + SMALL)
+            points = points - config.gradient_step * noise_scale * (1 - (done - 1) / config.iterations) * self.factor * step
         return trial.elites[0] if len(trial.elites) else self.mean

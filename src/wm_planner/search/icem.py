@@ -15,6 +15,6 @@ class ICem(Sampling):
         """Elites that are candidates of the next iteration as well."""
         return self.config.keep_elites
 
-    def fit(self, elites: Tensor, costs: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    def fit(self, elites: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of the elites."""
         return elites.mean(0), elites.std(0, unbiased=False)

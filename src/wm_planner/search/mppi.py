@@ -15,7 +15,7 @@ class Mppi(Sampling):
     so it suits energies of any scale.
     """
 
-    def fit(self, elites: Tensor, costs: Tensor, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+    def fit(self, elites: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
         """Weighted mean and deviation of the elites."""
         spread = (costs[-1] - costs[0]).clamp(min=1e-9)
         weight = (-(costs - costs[0]) / (self.config.mppi_temperature * spread)).softmax(0)[:, None, None]
