@@ -16,6 +16,7 @@ from torch import Tensor
 
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
+from wm_planner.effector import JointSpace, make_space
 from wm_planner.errors import PlannerError
 from wm_planner.goals import Goal, picture_goal
 from wm_planner.imagine import Imagination, through_model
@@ -68,8 +69,9 @@ class Planner:
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
+        self.space = make_space(config, self.actions)
         self.imagine = Imagination(self.model, config.horizon)
-        self.search = make_optimiser(config, self.actions, seed)
+        self.search = make_optimiser(config, self.space.spec, seed)
         self.policies: list[ProposalPolicy] = []
         self.goal: Goal | None = None
         self.intrusion: Intrusion | None = None
@@ -159,14 +161,15 @@ class Planner:
         frame = frame_energy(goal, self.config)
         intrusion = self.intrusion if goal.target == "hand" else None
         energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
+        space = self.space if goal.target == "hand" else JointSpace(self.actions)  # the object skill moves joints
 
         def cost(candidates: Tensor) -> Tensor:
-            latents, states = imagine(there.z, there.state, candidates)
-            references = self._references(there.reference, candidates)
-            return energy(Seen(self.model, latents, states, references, there.reference, candidates))
+            moves = space.joints(there.reference, candidates)
+            latents, states = imagine(there.z, there.state, moves)
+            return energy(Seen(self.model, latents, states, self._references(there.reference, moves), there.reference, moves))
 
         def project(candidates: Tensor) -> Tensor:
-            return self.actions.project(there.reference, candidates)
+            return space.project(there.reference, candidates)
 
         parts = self.model, self.config, self.actions
         if goal.target == "object":
@@ -176,10 +179,10 @@ class Planner:
             self.search.shift(periods)
             deadline = started + deadline_s - self._finish_s if deadline_s else None
             more = proposed(self.policies, there.z, there.state, goal, self.config.horizon)
-            proposals = torch.cat([hand_proposals(*parts, there, goal), *more])
+            proposals = space.actions(there.reference, torch.cat([hand_proposals(*parts, there, goal), *more]))
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         searched = time.monotonic()
-        chosen = torch.cat([found.best[None], found.elites])
+        chosen = space.joints(there.reference, torch.cat([found.best[None], found.elites]))
         latents, _ = self.imagine(there.z, there.state, chosen)
         hands = self.model.read(latents).hand
         self._predicted = latents[0, 0] if expected is None else expected
@@ -188,7 +191,7 @@ class Planner:
         self._finish_s = finished - searched
         return Plan(
             references=references[0, :sent].double().numpy(),
-            actions=(found.best[:sent] * self.actions.scale).double().numpy(),
+            actions=(chosen[0, :sent] * self.actions.scale).double().numpy(),
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
             goal_energy=float(frame(Seen(self.model, z[0], here.state[0], self.model.scaled_joints(sent_now)))),

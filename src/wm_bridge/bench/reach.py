@@ -15,6 +15,7 @@ from tqdm import tqdm
 from wm_bridge import resources
 from wm_bridge.bench.controllers import Oracle, PoseRegressor, PriorPolicy, RandomActions
 from wm_bridge.bench.report import BenchResult, percent
+from wm_bridge.core.effector import give_kinematics
 from wm_bridge.core.types import FloatArray
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.clearance import Clearance
@@ -85,6 +86,7 @@ def world_and_planner(job: Job) -> tuple[SimWorld, Planner]:
     if _CACHE.get("key") != key:
         world, planner = SimWorld(robots.load("nico")), Planner.load(job.checkpoint, job.planner)
         planner.intrusion = Clearance(world.spec, SafetyConfig.load(world.spec.safety_path()), planner.joint_names)
+        give_kinematics(planner, world.spec)
         _CACHE.update(key=key, world=world, planner=planner)
     world, planner = _CACHE["world"], _CACHE["planner"]
     assert isinstance(world, SimWorld) and isinstance(planner, Planner)

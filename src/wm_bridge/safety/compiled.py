@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
-import numba
 import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
+from wm_bridge.core.jit import compiled
+from wm_bridge.core.jit import part as _part
 from wm_bridge.core.types import FloatArray
 
 Index = NDArray[np.intp]
@@ -78,20 +79,7 @@ _TABLES = types.Tuple(  # type: ignore[no-untyped-call]
 
 def _compiled(*arguments: Any) -> Callable[[F], F]:
     """Compile for these types now, or take what the cache has."""
-    signature = _ROWS(*arguments)
-
-    def compile_now(function: F) -> F:
-        try:
-            return cast(F, numba.njit(signature, cache=True, error_model="numpy")(function))
-        except RuntimeError:  # neither this folder nor the user's cache can be written: some seconds at each start
-            return cast(F, numba.njit(signature, error_model="numpy")(function))
-
-    return compile_now
-
-
-def _part(function: F) -> F:
-    """Compiled with the functions that call it."""
-    return cast(F, numba.njit(error_model="numpy")(function))
+    return compiled(_ROWS(*arguments))
 
 
 # ---- small things ------------------------------------------------------------------------------
