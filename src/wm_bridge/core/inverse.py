@@ -214,10 +214,13 @@ def follow(
                         column[:] = 0.0
                         column[k] = 1.0 if k < 3 else weight
                         _solve(L, column)
+                        for i in range(6):  # both Newton steps: column + what the first one leaves of it, solved again
+                            rest[i] = damping * damping * column[i]
+                        _solve(L, rest)
                         for a in range(size):
                             value = 0.0
                             for i in range(6):
-                                value += S[i, a] * column[i]
+                                value += S[i, a] * (column[i] + rest[i])
                             row[size + 12 + 6 * a + k] = free[a] * scale[a] * value
                 largest = 1.0
                 for a in range(size):

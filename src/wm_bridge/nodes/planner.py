@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -16,6 +16,7 @@ from wm_bridge import resources
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
+from wm_bridge.core.types import JointState
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import realtime
@@ -28,6 +29,9 @@ from wm_bridge.ros.plan_output import PlanOutput
 from wm_bridge.ros.pursuit import Pursuit, PursuitConfig
 from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
+
+if TYPE_CHECKING:
+    from wm_bridge.core.effector import EffectorMotion
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class PlannerNode(LifecycleNode):
             raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
         self.planner: Any = None
         self._clearance: Clearance | None = None
+        self._motion: EffectorMotion | None = None
         self._speed = params.realtime_factor if self.get_parameter("use_sim_time").value else 1.0
         self._pursuit: Pursuit | None = None
         self._image: Image | None = None
@@ -160,6 +165,7 @@ class PlannerNode(LifecycleNode):
             PlanLoop(planner, self.spec)  # refuses foreign joints
             self._clearance = self._clearance_for(planner)
             planner.intrusion = self._clearance
+            self._motion = self._motion_for(planner)
         except (PlannerError, ValueError, OSError) as error:
             raise UserError(
                 f"cannot plan with {params.checkpoint or 'the shipped checkpoint'}: {error}",
@@ -176,6 +182,20 @@ class PlannerNode(LifecycleNode):
             return None
         return Clearance(self.spec, config, planner.joint_names)
 
+    def _motion_for(self, planner: Any) -> EffectorMotion | None:
+        """How joints follow the tool; None when the planner searches joints, and nothing is compiled for it."""
+        if planner.config.action_space == "joints":
+            return None
+        from wm_bridge.core.effector import give_kinematics
+
+        return give_kinematics(planner, self.spec)
+
+    def _observe(self, joints: JointState) -> None:
+        """Where the joints are that are not planned."""
+        for part in (self._clearance, self._motion):
+            if part is not None:
+                part.observe(joints)
+
     def _make_loop(self, target: str) -> PlanLoop:
         params = self.params
         config = PlanLoopConfig(
@@ -185,8 +205,7 @@ class PlannerNode(LifecycleNode):
             delay_s=None if params.delay_ms < 0.0 else params.delay_ms * 1e-3,
             target=target,
         )
-        clearance = self._clearance
-        return PlanLoop(self.planner, self.spec, config, speed=self._speed, observe=clearance.observe if clearance else None)
+        return PlanLoop(self.planner, self.spec, config, speed=self._speed, observe=self._observe)
 
     # What comes in ------------------------------------------------------------------------
 
