@@ -46,6 +46,8 @@ class GoalConfig:
         stall_s: FAR without progress for this long is a stall, s.
         stall_distance_m: the best distance must shrink by this to be progress, m.
         stall_energy: or the best energy by this share.
+        tolerance_energy: energy of the present frame that counts as there where no distance is decoded (NaN), with the same
+            ``leave_factor``; 0: such a goal is never reached. `./wm calibrate-axes` measures it.
         trust_min: planner trust (0..1) below this is bad.
         trust_s: bad trust for this long ends the attempt, s.
         goal_trust_min: trust (0..1) of the goal picture itself below this ends it at once.
@@ -61,6 +63,7 @@ class GoalConfig:
     stall_s: float = 5.0
     stall_distance_m: float = 0.005
     stall_energy: float = 0.02
+    tolerance_energy: float = 0.0
     trust_min: float = 0.1
     trust_s: float = 1.0
     goal_trust_min: float = 0.05
@@ -125,14 +128,14 @@ class GoalMonitor:
     | phase | goes to | when                                                              |
     |-------|---------|-------------------------------------------------------------------|
     | IDLE  | FAR     | `begin`                                                           |
-    | FAR   | NEAR    | distance <= tolerance and joints slow                             |
+    | FAR   | NEAR    | distance <= tolerance (no distance: energy) and joints slow       |
     | NEAR  | FAR     | distance > tolerance * leave_factor, unknown, or joints fast      |
     | NEAR  | DONE    | stayed for hold_s, joints agree or energy settled: REACHED        |
     | FAR   | DONE    | no progress of distance or energy for stall_s: STALLED            |
     | any   | DONE    | trust low for trust_s, or goal trust low: NOT_TRUSTED; TIMEOUT    |
 
     A NaN distance, energy or trust counts as the worst: never near, never progress, not
-    trusted. DONE stays until the next `begin`.
+    trusted. A model that decodes no distance can be near by energy (``tolerance_energy``). DONE stays until the next `begin`.
     """
 
     def __init__(self, config: GoalConfig | None = None) -> None:
@@ -185,8 +188,12 @@ class GoalMonitor:
     def _next_phase(self, summary: PlanSummary, now_ns: int) -> GoalPhase:
         config = self._config
         near = self._status.phase is GoalPhase.NEAR
-        limit = config.tolerance_m * (config.leave_factor if near else 1.0)
-        there = summary.distance_m <= limit and summary.joint_speed_rad_s <= config.speed_rad_s
+        factor = config.leave_factor if near else 1.0
+        if math.isnan(summary.distance_m) and config.tolerance_energy > 0.0:
+            close = summary.energy <= config.tolerance_energy * factor
+        else:
+            close = summary.distance_m <= config.tolerance_m * factor
+        there = close and summary.joint_speed_rad_s <= config.speed_rad_s
         if there and not near:
             self._near_ns = now_ns
         return GoalPhase.NEAR if there else GoalPhase.FAR
@@ -226,7 +233,7 @@ class GoalMonitor:
                 f"{summary.goal_trust:.2f}); take it with this camera in this scene"
             )
         if phase is GoalPhase.NEAR and now_ns - self._near_ns >= config.hold_s * S and self._agreed(summary, now_ns):
-            return Outcome.REACHED, f"held within {config.tolerance_m:.3f} m for {config.hold_s:.1f} s"
+            return Outcome.REACHED, f"held within {self._tolerance(distance)} for {config.hold_s:.1f} s"
         if now_ns - self._trusted_ns >= config.trust_s * S and summary is not None:
             return Outcome.NOT_TRUSTED, (
                 f"the model does not explain what the camera sees (trust {summary.trust:.2f} "
@@ -234,15 +241,25 @@ class GoalMonitor:
             )
         if elapsed >= config.timeout_s:
             return Outcome.TIMEOUT, (
-                f"not reached within {config.timeout_s:.1f} s, still {distance:.3f} m away; "
+                f"not reached within {config.timeout_s:.1f} s, {self._away(distance)}; "
                 f"allow more time or choose a nearer goal"
             )
         if phase is GoalPhase.FAR and now_ns - self._progress_ns >= config.stall_s * S:
             return Outcome.STALLED, (
-                f"no progress for {config.stall_s:.1f} s at {distance:.3f} m; "
+                f"no progress for {config.stall_s:.1f} s, {self._away(distance)}; "
                 f"the goal may be out of reach"
             )
         return None, ""
+
+    def _tolerance(self, distance: float) -> str:
+        by_energy = math.isnan(distance) and self._config.tolerance_energy > 0.0
+        return f"energy {self._config.tolerance_energy:.4g}" if by_energy else f"{self._config.tolerance_m:.3f} m"
+
+    def _away(self, distance: float) -> str:
+        if not math.isnan(distance):
+            return f"still {distance:.3f} m away"
+        wanted = f"{self._config.tolerance_energy:.4g}" if self._config.tolerance_energy > 0.0 else "not set, so it cannot be reached"
+        return f"distance not known, lowest energy {self._best_energy:.4g}, tolerance_energy {wanted}"
 
     def _agreed(self, summary: PlanSummary | None, now_ns: int) -> bool:
         """The joints are where the picture shows them, or planning gains no more."""
