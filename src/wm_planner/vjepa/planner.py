@@ -23,10 +23,11 @@ from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
 from wm_planner.effector import EffectorSpace, make_space
 from wm_planner.errors import PlannerError
-from wm_planner.mpc import Intrusion, Plan
+from wm_planner.plan import Plan
 from wm_planner.preprocess import check_picture
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost
+from wm_planner.terms import Intrusion
 from wm_planner.vjepa import store
 from wm_planner.vjepa.encoders import FrameEncoder, load_encoder, to_pictures
 from wm_planner.vjepa.energy import Energy
