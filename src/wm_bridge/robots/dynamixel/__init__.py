@@ -1,0 +1,1 @@
+"""Dynamixel servos: register tables, a bus on the real SDK, a robot made of them, and a simulated bus."""
