@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from wm_bridge.cameras.calibration import read_calibration
 from wm_bridge.cameras.base import CameraError, CameraInfo, pinhole
 from wm_bridge.cameras.mujoco import MujocoCamera
 from wm_bridge.cameras.opencv import OpenCVCamera
@@ -172,3 +173,42 @@ def test_the_trigger_gives_even_stamps_and_a_late_state_does_not_shift_the_next(
 def test_a_camera_without_a_rate_is_refused():
     with pytest.raises(ValueError, match="rate must be positive"):
         Trigger(0.0)
+
+
+CALIBRATION = """image_width: 64
+image_height: 48
+distortion_model: plumb_bob
+camera_matrix: {rows: 3, cols: 3, data: [50, 0, 32, 0, 50, 24, 0, 0, 1]}
+distortion_coefficients: {rows: 1, cols: 5, data: [0.1, 0, 0, 0, 0]}
+"""
+
+
+def test_a_calibration_is_read_and_must_be_of_the_pictures_size(tmp_path, video):
+    path = tmp_path / "c.yaml"
+    path.write_text(CALIBRATION)
+    info = read_calibration(path)
+    assert (info.width, info.height, info.model, info.K[0, 0], info.D[0]) == (64, 48, "plumb_bob", 50.0, 0.1)
+    with OpenCVCamera(video, 64, 48, frame_id="eye", calibration=info) as camera:
+        assert camera.info.frame_id == "eye" and camera.info.D[0] == 0.1
+    with pytest.raises(CameraError, match="64x48"):
+        OpenCVCamera(video, 640, 480, calibration=info)
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        (("camera_matrix", "matrix"), "has no 'camera_matrix'"),
+        (("50, 0, 32,", "50, 0,"), "not a calibration"),
+        (("plumb_bob", "rational"), "distortion must be"),
+        (("[0.1, 0,", "[.nan, 0,"), "distortion must be"),
+        ((CALIBRATION, "- 1"), "not a calibration"),
+        ((CALIBRATION, "{"), "not a calibration"),
+    ],
+)
+def test_a_damaged_calibration_says_what_is_wrong(tmp_path, change, word):
+    path = tmp_path / "c.yaml"
+    path.write_text(CALIBRATION.replace(*change))
+    with pytest.raises(CameraError, match=word):
+        read_calibration(path)
+    with pytest.raises(CameraError, match="no calibration"):
+        read_calibration(tmp_path / "none.yaml")

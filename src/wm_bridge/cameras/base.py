@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
 
-from wm_bridge.core.types import FloatArray, Frame, frozen_array
+from wm_bridge.core.types import DepthImage, FloatArray, Frame, frozen_array
 from wm_bridge.errors import UserError
 
 
@@ -16,23 +16,33 @@ class CameraError(UserError):
     """No picture can be had; says what to do about it."""
 
 
+_COEFFICIENTS = {"plumb_bob": 5, "equidistant": 4}  # names of sensor_msgs/CameraInfo
+
+
 @dataclass(frozen=True)
 class CameraInfo:
-    """Size and pinhole model of a camera.
+    """Size, pinhole model and distortion of a camera.
 
     Attributes:
         width, height: pixels.
         K: (3, 3) intrinsic matrix, pixels.
         frame_id: optical frame (REP 103: z forward, x right, y down).
+        D: distortion coefficients of ``model``. model: plumb_bob (k1 k2 p1 p2 k3) or, for fisheyes, equidistant (k1 .. k4).
     """
 
     width: int
     height: int
     K: FloatArray
     frame_id: str
+    D: FloatArray = field(default_factory=lambda: np.zeros(5))
+    model: str = "plumb_bob"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "K", frozen_array(self.K))
+        object.__setattr__(self, "D", frozen_array(self.D))
+        wanted = _COEFFICIENTS.get(self.model)
+        if wanted is None or self.D.shape != (wanted,) or not np.isfinite(self.D).all():
+            raise ValueError(f"distortion must be finite, of one of {_COEFFICIENTS} (numbers each), got {self.model} with {self.D}")
         if self.K.shape != (3, 3) or not np.isfinite(self.K).all():
             raise ValueError(f"K must be a finite (3, 3) matrix, got {self.K}")
         if not (self.width > 0 and self.height > 0):
@@ -65,7 +75,12 @@ class Camera(abc.ABC):
     @property
     @abc.abstractmethod
     def info(self) -> CameraInfo:
-        """Size, intrinsics and frame; known before connecting."""
+        """Size, intrinsics and frame; known before connecting, but where only the device can tell."""
+
+    @property
+    def depth(self) -> DepthImage | None:
+        """Depth of the picture that was read last, seen from the same place; None where there is none."""
+        return None
 
     def connect(self) -> None:
         """Open the camera; a second call does nothing.

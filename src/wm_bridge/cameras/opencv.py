@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wm_bridge.cameras.base import Camera, CameraError, CameraInfo, pinhole
-from wm_bridge.core.types import FloatArray, Frame
+from wm_bridge.core.types import Frame
 
 
 class OpenCVCamera(Camera):
@@ -20,11 +19,14 @@ class OpenCVCamera(Camera):
         source: device number, path, or address.
         width, height: wanted size, pixels; anything else from the device is an error.
         fps: wanted rate of a device.
-        K: (3, 3) intrinsics from a calibration; None = a pinhole of ``fovy_deg``.
-        fovy_deg: vertical field of view to assume without calibration.
+        fovy_deg: vertical field of view of a pinhole that is assumed without calibration.
         frame_id: optical frame.
         now_ns: clock for stamps; the system clock by default.
         loop: start a file again at its end.
+        calibration: intrinsics and distortion, of pictures of this size.
+
+    Raises:
+        CameraError: the calibration is of another size.
     """
 
     def __init__(
@@ -33,15 +35,20 @@ class OpenCVCamera(Camera):
         width: int = 640,
         height: int = 480,
         fps: float = 30.0,
-        K: FloatArray | None = None,
         fovy_deg: float = 45.0,
         frame_id: str = "camera_optical",
         now_ns: Callable[[], int] = time.time_ns,
         loop: bool = False,
+        calibration: CameraInfo | None = None,
     ) -> None:
         super().__init__()
-        matrix = pinhole(width, height, fovy_deg) if K is None else np.asarray(K, dtype=float)
-        self._info = CameraInfo(width, height, matrix, frame_id)
+        assumed = CameraInfo(width, height, pinhole(width, height, fovy_deg), frame_id)
+        self._info = assumed if calibration is None else dataclasses.replace(calibration, frame_id=frame_id)
+        if (self._info.width, self._info.height) != (width, height):
+            raise CameraError(
+                f"the calibration is of {self._info.width}x{self._info.height} pictures, {width}x{height} are asked for",
+                "calibrate with this size, or set width and height to that of the calibration",
+            )
         text = str(source)
         self._source: int | str = int(text) if text.isdigit() else text
         self._is_device = isinstance(self._source, int) or text.startswith("/dev/")

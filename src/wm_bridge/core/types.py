@@ -52,6 +52,24 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class DepthImage:
+    """Depth of each pixel of a camera picture (REP 118).
+
+    Attributes:
+        depth: (height, width) uint16, mm; 0 where it is not known.
+        stamp_ns, frame_id: of the picture.
+    """
+
+    depth: NDArray[np.uint16]
+    stamp_ns: int
+    frame_id: str
+
+    def __post_init__(self) -> None:
+        if self.depth.ndim != 2 or self.depth.dtype != np.uint16:
+            raise ValueError(f"a DepthImage holds uint16 (height, width) mm, got {self.depth.dtype} {self.depth.shape}")
+
+
+@dataclass(frozen=True, slots=True)
 class JointState:
     """Measured joints; all arrays are (J,) in the order of ``names``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rclpy.node import Node
@@ -11,13 +12,17 @@ from std_msgs.msg import Float64MultiArray
 from tf2_msgs.msg import TFMessage
 
 from wm_bridge.cameras.base import Camera, CameraError
+from wm_bridge.cameras.calibration import read_calibration
 from wm_bridge.cameras.trigger import Trigger
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
-from wm_bridge.ros.node import STEADY, leave, publisher, run, set_niceness, subscribe
+from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.params import declare, setting
+
+
+DRIVERS = ("mujoco", "opencv", "realsense")
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class CameraParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    camera_driver: str = setting("mujoco", "mujoco or opencv")
+    camera_driver: str = setting("mujoco", "mujoco, opencv or realsense")
     camera: str = setting("front", "simulation: front, left_eye or right_eye")
     source: str = setting("0", "opencv: device number, path, or stream address")
     width: int = setting(320, "pixels", 16, 4096)
@@ -35,17 +40,22 @@ class CameraParams:
     jpeg: bool = setting(False, "publish image_raw/compressed as well")
     noise: float = setting(0.0, "simulation: standard deviation of colour values (of 255)", 0.0, 128.0)
     latency_s: float = setting(0.0, "simulation: age of the drawn state, s", 0.0, 10.0)
+    calibration: str = setting("", "opencv: file of the camera's intrinsics, as camera_calibration writes it")
     fovy_deg: float = setting(45.0, "opencv: vertical field of view without calibration", 1.0, 170.0)
-    frame_id: str = setting("camera_optical", "opencv: optical frame")
-    parent_frame: str = setting("base_link", "opencv: frame that the pose is given in")
+    serial: str = setting("", "realsense: serial number; empty: the only one")
+    playback: str = setting("", "realsense: recording (.db3) instead of a camera, played again and again")
+    depth: bool = setting(False, "realsense: publish depth as well, aligned with the picture")
+    exposure_us: float = setting(0.0, "realsense: exposure of the colour sensor, microseconds; 0: automatic", 0.0, 1e6)
+    frame_id: str = setting("camera_optical", "real cameras: optical frame")
+    parent_frame: str = setting("base_link", "real cameras: frame that the pose is given in")
     pose: list[float] = setting(
-        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "opencv: x y z (m) and quaternion x y z w of the camera"
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "real cameras: x y z (m) and quaternion x y z w of the camera"
     )
     seed: int = setting(0, "of the simulated noise", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        if self.camera_driver not in ("mujoco", "opencv"):
-            raise ValueError(f"camera_driver must be mujoco or opencv, got '{self.camera_driver}'")
+        if self.camera_driver not in DRIVERS:
+            raise ValueError(f"camera_driver must be one of {', '.join(DRIVERS)}, got '{self.camera_driver}'")
         if len(self.pose) != 7 or abs(np.linalg.norm(self.pose[3:]) - 1.0) > 1e-3:
             raise ValueError(f"pose must be x y z and a unit quaternion x y z w, got {self.pose}")
 
@@ -69,6 +79,7 @@ class CameraNode(Node):
         self._info = convert.to_camera_info(self.camera.info, 0)
         self._image = publisher(self, "camera/image_raw")
         self._jpeg = publisher(self, "camera/image_raw/compressed") if self.params.jpeg else None
+        self._depth = publisher(self, "camera/depth/image_raw") if self.params.depth else None
         self._info_out = publisher(self, "camera/camera_info")
         self._publish_pose()
         self.diagnostics = Diagnostics(self, self._details)
@@ -97,7 +108,7 @@ class CameraNode(Node):
         except (CameraError, ValueError) as error:
             self._problem = str(error)
             self.get_logger().error(f"no picture: {error}", throttle_duration_sec=5.0)
-            if self.params.camera_driver == "opencv":
+            if self.params.camera_driver != "mujoco":
                 self.camera.disconnect()  # opened again at the next period
             return
         if frame.stamp_ns == self._last_ns:
@@ -108,11 +119,13 @@ class CameraNode(Node):
         self._info_out.publish(self._info)
         if self._jpeg is not None:
             self._jpeg.publish(convert.to_jpeg(frame))
+        if self._depth is not None and (depth := self.camera.depth) is not None:
+            self._depth.publish(convert.to_depth_image(depth))
         self._rate.mark()
 
     def _publish_pose(self) -> None:
         self._static = publisher(self, "/tf_static")
-        if self.params.camera_driver == "opencv":
+        if self.params.camera_driver != "mujoco":
             xyz, xyzw = np.array(self.params.pose[:3]), np.array(self.params.pose[3:])
             transform = convert.to_transform_parts(
                 self.params.parent_frame, self._info.header.frame_id, xyz, xyzw, 0
@@ -140,8 +153,24 @@ class CameraNode(Node):
                 params.rate_hz,
                 fovy_deg=params.fovy_deg,
                 frame_id=params.frame_id,
-                now_ns=lambda: self.get_clock().now().nanoseconds,
+                now_ns=lambda: now_ns(self),
+                calibration=read_calibration(Path(params.calibration)) if params.calibration else None,
             )
+        if params.camera_driver == "realsense":
+            from wm_bridge.cameras.realsense import RealSenseCamera, RealSenseSettings
+
+            settings = RealSenseSettings(
+                serial=params.serial,
+                width=params.width,
+                height=params.height,
+                fps=round(params.rate_hz),
+                depth=params.depth,
+                exposure_us=params.exposure_us,
+                playback=Path(params.playback) if params.playback else None,
+                loop=True,
+                frame_id=params.frame_id,
+            )
+            return RealSenseCamera(settings, lambda: now_ns(self))
         # Mesa draws with all cores unless told otherwise; the planner needs one of them.
         os.environ.setdefault("LP_NUM_THREADS", "1")
         from wm_bridge.cameras.mujoco import MujocoCamera

@@ -10,6 +10,7 @@ decimal numbers. ``source`` is the stamp of the camera frame behind the command 
 from __future__ import annotations
 
 import array
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,6 +29,7 @@ from wm_bridge.cameras.base import CameraInfo
 from wm_bridge.core.images import decode
 from wm_bridge.core.types import (
     Command,
+    DepthImage,
     FloatArray,
     Frame,
     ImageArray,
@@ -79,6 +81,16 @@ def to_image(frame: Frame) -> Image:
     return message
 
 
+def to_depth_image(depth: DepthImage) -> Image:
+    """Depth to a 16UC1 Image, mm (REP 118)."""
+    height, width = depth.depth.shape
+    message = Image(height=height, width=width, encoding="16UC1", step=2 * width, is_bigendian=sys.byteorder == "big")
+    message.header.stamp = to_time(depth.stamp_ns)
+    message.header.frame_id = depth.frame_id
+    message.data = array.array("B", depth.depth.tobytes())
+    return message
+
+
 def from_image(message: Image) -> Frame:
     """Image (rgb8, bgr8, mono8, rgba8, bgra8; padded rows allowed) to a Frame.
 
@@ -105,13 +117,13 @@ def to_jpeg(frame: Frame, quality: int = 85) -> CompressedImage:
 
 
 def to_camera_info(info: CameraInfo, stamp_ns: int) -> CameraInfoMsg:
-    """Intrinsics of a camera without distortion, stamped like the picture they belong to."""
+    """Intrinsics of a camera, stamped like the picture they belong to."""
     K = info.K
     message = CameraInfoMsg(
         height=info.height,
         width=info.width,
-        distortion_model="plumb_bob",
-        d=[0.0] * 5,
+        distortion_model=info.model,
+        d=info.D.tolist(),
         k=K.ravel(),
         r=np.eye(3).ravel(),
         p=np.hstack([K, np.zeros((3, 1))]).ravel(),

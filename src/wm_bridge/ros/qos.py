@@ -41,6 +41,7 @@ class Topic:
 TOPICS = (
     Topic("camera/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
     Topic("camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", "camera", reliable=False),
+    Topic("camera/depth/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
     Topic("camera/camera_info", "sensor_msgs/msg/CameraInfo", "camera", reliable=False),
     Topic("joint_states", "sensor_msgs/msg/JointState", "driver"),
     Topic("sim/state", "std_msgs/msg/Float64MultiArray", "driver", reliable=False),
