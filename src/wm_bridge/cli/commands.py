@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, pipeline, startup, safety, faults"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through the safety filter again; says where an output differs"),
+    "new-robot": Command("wm_bridge.cli.new_robot", "the files that describe an arm here, from its URDF; says what is left to fill in"),
     "bus-sim": Command("wm_bridge.robots.dynamixel.bus_process", "the servos of a robot on a pseudo-terminal: try the driver without the robot"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
     "import-weights": Command("wm_planner.vjepa.import_weights", "check published V-JEPA weights and convert them, offline"),

@@ -55,7 +55,7 @@ class RobotShapes:
         names, joint, points, radius, ends, thickness = [], [], [], [], [], []
         for item in model.geometryObjects:
             name = chain.model.frames[item.parentFrame].name
-            corners, r, segment, t = _cover(item.geometry, name)
+            corners, r, segment, t = cover(item.geometry, name)
             T = np.array(item.placement.homogeneous)
             names.append(name)
             joint.append(int(item.parentJoint))
@@ -84,7 +84,7 @@ class RobotShapes:
         return out
 
 
-def _cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
+def cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
     """Points (8, 3) and their radius, segment (2, 3) and its radius, in the shape's frame."""
     if isinstance(shape, coal.Sphere):
         return np.zeros((POINTS, 3)), float(shape.radius), np.zeros((2, 3)), float(shape.radius)
