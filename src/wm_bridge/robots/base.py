@@ -80,6 +80,13 @@ class Robot(abc.ABC):
         self._require_connection()
         return self._read()
 
+    def trouble(self) -> str:
+        """Why it can be neither measured nor moved at the moment; "" when it can.
+
+        Meanwhile ``read`` tells the last measurement with its old stamp, and nothing that is written is sent.
+        """
+        return ""
+
     def health(self) -> MotorHealth | None:
         """Return what the motors say about themselves; None when this robot does not tell."""
         return None

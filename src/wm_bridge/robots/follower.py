@@ -22,7 +22,8 @@ class Follower:
     |-----------|----------------------------------------------------|-----------------------------|
     | HOLDING   | at the start; silence longer than the time-out;    | a good command close to the |
     |           | a malformed or far command; a latched gate         | held reference -> FOLLOWING |
-    | FOLLOWING | good commands come                                 | any of the above -> HOLDING |
+    | FOLLOWING | good commands come                                 | any of the above, or the    |
+    |           |                                                    | robot is lost -> HOLDING    |
 
     A step per period is never larger than the joints' speed limit allows for the two commands
     that may fall into one period, so catching up after a pause is bounded too.
@@ -46,6 +47,7 @@ class Follower:
         self.problem = "no command yet"
         self.stops = 0
         self.refused = 0
+        self._lost = False
 
     def offer(self, command: Command | None, arrival: Arrival, now_ns: int, steady_ns: int, malformed: str = "") -> str:
         """Take a command that arrived; returns why it is not followed, "" when it will be.
@@ -71,7 +73,19 @@ class Follower:
         return ""
 
     def step(self, steady_ns: int) -> None:
-        """Write the newest command if it is recent enough, else hold."""
+        """Write the newest command if it is recent enough, else hold.
+
+        A robot that was lost closes the gate, and is held where it is measured when it comes back.
+        """
+        if trouble := self.robot.trouble():
+            self._lost = True
+            self.gate.close()
+            self.hold(f"robot: {trouble}")
+            return
+        if self._lost:
+            self._lost = False
+            self.reference = np.array(self.robot.stop())
+            self._reach = min(self._reach, _RESUMED_RAD)
         silent_ns = steady_ns - self._heard_ns
         if self.gate.latched is not Refusal.NONE:
             self.hold(self._latched())

@@ -65,6 +65,7 @@ class Refusal(enum.Enum):
     REPLAYED = "repeats a counter: a replay, or a second writer"
     OTHER_PUBLISHER = "comes from another publisher than before"
     CLOCK_SET_BACK = "is stamped before the last one"
+    ROBOT_LOST = "is not followed since the robot was lost"
     NOT_IDENTIFIED = "has a writer that discovery does not know yet"
     OTHER_DRIVER = "is made for another driver (restarted?)"
     NO_STAMP = "carries no stamp"
@@ -81,6 +82,7 @@ LATCHING = frozenset(
         Refusal.REPLAYED,
         Refusal.OTHER_PUBLISHER,
         Refusal.CLOCK_SET_BACK,
+        Refusal.ROBOT_LOST,
     }
 )
 
@@ -164,6 +166,10 @@ class CommandGate:
             self._offset = _offset(arrival)
         self._last, self._stamp_ns = arrival.ticket, arrival.stamp_ns
         return Refusal.NONE
+
+    def close(self) -> None:
+        """The robot was lost: whatever comes now is followed only after a reset."""
+        self._latch(Refusal.ROBOT_LOST)
 
     def reset(self) -> Refusal:
         """Open a latched gate by hand; returns the cause when it still acts (gate stays shut)."""

@@ -1,0 +1,68 @@
+"""Brings one servo into the state in which it may be driven: holding where it is, slow, with torque."""
+
+from __future__ import annotations
+
+from wm_bridge.robots.dynamixel.bus import Block, ServoBus
+from wm_bridge.robots.dynamixel.models import ServoModel
+
+_TRIES = 3
+
+
+def arm(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: float) -> tuple[str, int]:
+    """Goal at the measured position, moving speed limited, then torque; checked by reading back.
+
+    Goal and speed go out in one packet: in protocol 1.0 a goal switches the torque on, and a
+    servo that just got its power has no speed limit.
+
+    Args:
+        speed: moving speed, counts >= 1. torque_limit: share of the largest torque.
+
+    Returns:
+        "" when done, else why not (the servo was not moved in either case), and the count it holds.
+    """
+    why, count = "", 0
+    for _ in range(_TRIES):
+        why, count = _attempt(bus, ident, model, speed, torque_limit)
+        if not why:
+            break
+    return why, count
+
+
+def hold_at(bus: ServoBus, ident: int, model: ServoModel, count: int, speed: int) -> bool:
+    """Goal and moving speed in one packet; True when acknowledged."""
+    return bus.write(ident, model.target[0], model.targets(count, speed))
+
+
+def torque_count(share: float) -> int:
+    """Register value of a torque limit, share of the largest torque."""
+    return round(1023 * share)
+
+
+def read_value(bus: ServoBus, ident: int, model: ServoModel, register: str) -> int | None:
+    """One register; None without an answer."""
+    field = model[register]
+    data = bus.read(Block(ident, field.address, field.size))
+    return None if data is None else field.decode(data)
+
+
+def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: float) -> tuple[str, int]:
+    first, second = (read_value(bus, ident, model, "position") for _ in range(2))
+    if first is None or second is None:
+        return "does not answer", 0
+    if abs(first - second) > model.counts_per_turn / 100:
+        return "moves, or its position is not read well", 0
+    count = min(max(second, model.lowest), model.highest)
+    if "torque_limit" in model.registers:
+        field = model["torque_limit"]
+        if not bus.write(ident, field.address, field.encode(torque_count(torque_limit))):
+            return "refuses its torque limit", 0
+    if not hold_at(bus, ident, model, count, speed):
+        return f"refuses to hold at count {count}: outside of its own angle limits?", 0
+    if not bus.write(ident, model["torque"].address, b"\x01"):
+        return "refuses torque", 0
+    for register, value in {"torque": 1, "goal": count, "moving_speed": speed}.items():
+        found = read_value(bus, ident, model, register)
+        if found != value:
+            off = " (it has switched itself off: hot or overloaded?)" if register == "torque" and found == 0 else ""
+            return f"{register} reads {found}, wrote {value}{off}", 0
+    return "", count
