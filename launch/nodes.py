@@ -14,6 +14,9 @@ _ARGUMENTS = {
     "realtime_factor": (("driver", "safety", "camera", "planner"), "realtime_factor", float),
     "auto_enable": (("safety",), "auto_enable", lambda text: text == "true"),
     "robot_driver": (("driver",), "robot_driver", str),
+    "port": (("driver",), "port", str),
+    "motors": (("driver",), "motors", str),
+    "dry_run": (("driver",), "dry_run", lambda text: text == "true"),
     "camera_source": (("camera",), "source", str),
 }
 

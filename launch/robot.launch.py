@@ -18,6 +18,9 @@ def generate_launch_description():
         [
             *_nodes.common_arguments(),
             DeclareLaunchArgument("robot_driver", default_value="fake", description="driver of the robot"),
+            DeclareLaunchArgument("port", default_value="", description="serial device of the servos, or sim"),
+            DeclareLaunchArgument("motors", default_value="nico_rh4d", description="name in config/motors, or your verified file"),
+            DeclareLaunchArgument("dry_run", default_value="true", choices=["true", "false"], description="true: everything runs, nothing is sent"),
             DeclareLaunchArgument("camera_source", default_value="0", description="camera device number, path or address"),
             OpaqueFunction(function=_nodes.actions, args=["robot"]),
         ]

@@ -321,3 +321,38 @@ def test_a_fake_arm_without_torque_sinks() -> None:
     robot.disconnect()
     robot.advance(1.0)
     assert np.abs(robot._q - before).max() > 0.5
+
+
+class LostRobot(FakeRobot):
+    """A fake that can be out of reach."""
+
+    lost = ""
+
+    def trouble(self) -> str:
+        return self.lost
+
+
+def test_a_lost_robot_closes_the_gate_and_is_followed_again_only_after_a_reset_and_from_where_it_is(gate: CommandGate) -> None:
+    robot = LostRobot(robot_spec.load("nico"))
+    with robot:
+        follower = Follower(robot, gate, timeout_ns=60 * MS, period_s=0.01)
+        home, names = robot.spec.home, robot.spec.joint_names
+
+        def send(counter: int, position: np.ndarray, epoch: int = 0) -> str:
+            message = arrival(counter, epoch=epoch)
+            why = follower.offer(Command(names, position, np.zeros_like(position), message.stamp_ns), message, message.stamp_ns, message.stamp_ns)
+            follower.step(message.stamp_ns)
+            robot.advance(0.01)
+            return why
+
+        assert send(1, home) == "" and follower.following
+        robot.lost = "the device is gone"
+        send(2, home)
+        assert not follower.following and gate.latched is Refusal.ROBOT_LOST and robot.stops == 1
+        written = len(robot.sent)
+        robot._q = home - 0.3  # it sank meanwhile
+        robot.lost = ""
+        assert send(3, home) and send(4, home) and not follower.following and len(robot.sent) == written
+        assert np.allclose(follower.reference, home - 0.3) and robot.stops == 2
+        assert "jumps" in send(5, home, epoch=1), "not to where it was before"
+        assert send(6, home - 0.3, epoch=1) == "" and follower.following and gate.latched is Refusal.NONE

@@ -14,7 +14,7 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import String
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 
 from wm_bridge.core.types import FloatArray
@@ -41,7 +41,10 @@ class DriverParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    robot_driver: str = setting("mujoco", "mujoco or fake")
+    robot_driver: str = setting("mujoco", "mujoco, fake, or nico: Dynamixel servos on one bus")
+    port: str = setting("", "nico: serial device (/dev/serial/by-id/...), or sim for a simulated bus")
+    motors: str = setting("nico_rh4d", "nico: name in config/motors or path of your verified YAML file")
+    dry_run: bool = setting(True, "nico: read only; nothing that moves a motor is sent")
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0)
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
@@ -59,8 +62,10 @@ class DriverParams:
     seed: int = setting(0, "of the simulated sensor noise", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        if self.robot_driver not in ("mujoco", "fake"):
-            raise ValueError(f"robot_driver must be mujoco or fake, got '{self.robot_driver}'")
+        if self.robot_driver not in ("mujoco", "fake", "nico"):
+            raise ValueError(f"robot_driver must be mujoco, fake or nico, got '{self.robot_driver}'")
+        if self.robot_driver == "nico" and not self.port:
+            raise ValueError("robot_driver nico needs port: the serial device (ls /dev/serial/by-id), or sim")
 
 
 class DriverNode(Node):
@@ -87,6 +92,7 @@ class DriverNode(Node):
         self._period_ns = round(1e9 / self.params.rate_hz)
         self._enabled = False
         self._ticks, self._beats, self._beat_following = 0, 0, False
+        self._told_ns = 0
         self._speed = 0.0
         self._speed_mark = (time.monotonic(), 0)
         self._tf_every = max(round(self.params.rate_hz / self.params.tf_rate_hz), 1)
@@ -126,6 +132,10 @@ class DriverNode(Node):
         )
         subscribe(self, "hw/command", self._on_command, events)
         self.create_service(Trigger, "driver/reset", self._on_driver_reset)
+        self._hands = getattr(self.robot, "hands", {})
+        if self._hands:
+            self.create_service(SetBool, "driver/close_right_hand", lambda asked, answer: self._on_hand("right", asked, answer))
+            self.create_service(SetBool, "driver/close_left_hand", lambda asked, answer: self._on_hand("left", asked, answer))
         self.diagnostics = Diagnostics(self, self._details)
         self._command_rate = self.diagnostics.rate("hw/command", timeout_s=1.0)
         self._writers = -1
@@ -154,7 +164,9 @@ class DriverNode(Node):
             self._clock_out.publish(convert.to_clock(self.robot.time_ns))  # type: ignore[attr-defined]
         if self.params.robot_driver == "mujoco":  # early: the camera draws it while the rest is sent
             self._state_out.publish(convert.to_numbers(self.robot.world.state().to_array()))  # type: ignore[attr-defined]
-        self._joints.publish(convert.to_joint_state(state))
+        if self.simulated or state.stamp_ns > self._told_ns:  # what was not measured anew is not told anew
+            self._told_ns = state.stamp_ns
+            self._joints.publish(convert.to_joint_state(state))
         if self._ticks % 2 == 0 or self._follower.following != self._beat_following:
             self._beat()
         if self._ticks % self._tf_every == 0:
@@ -235,6 +247,17 @@ class DriverNode(Node):
         response.message = "open" if response.success else f"refused: hw/command is {wrong.value}"
         return response
 
+    def _on_hand(self, name: str, asked: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:
+        hand = self._hands.get(name)
+        follower = self._follower
+        if hand is None or self.params.dry_run or self.robot.trouble() or self._gate.latched is not Refusal.NONE:
+            why = "there is no such hand" if hand is None else "dry_run is set" if self.params.dry_run else self.robot.trouble() or follower.problem
+            answer.success, answer.message = False, f"refused: {why}"
+            return answer
+        hand.move(1.0 if asked.data else 0.0)
+        answer.success, answer.message = True, "closing until it grips" if asked.data else "opening"
+        return answer
+
     # Simulation only ----------------------------------------------------------------------
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -282,6 +305,11 @@ class DriverNode(Node):
     def _make_robot(self) -> Robot:
         if self.params.robot_driver == "fake":
             return FakeRobot(self.spec)
+        if self.params.robot_driver == "nico":
+            from wm_bridge.robots.dynamixel.robot import BusSettings, DynamixelRobot
+
+            rate = self.params.rate_hz
+            return DynamixelRobot(self.spec, BusSettings(self.params.port, self.params.motors, self.params.dry_run, rate))
         from wm_bridge.robots.mujoco import MujocoRobot
 
         return MujocoRobot(self.spec, seed=self.params.seed)
@@ -302,7 +330,12 @@ class DriverNode(Node):
             "writers of hw/command": str(self.count_publishers("hw/command")),
             "measured at [s]": f"{self.robot.read().stamp_ns * 1e-9:.2f}",
         }
-        return level, "; ".join(filter(None, [follower.problem, *self._lacking])), values
+        notes = [*getattr(self.robot, "warnings", ())]
+        if self.params.robot_driver == "nico":
+            values |= self.robot.details()  # type: ignore[attr-defined]
+            notes += ["dry run: nothing is sent"] if self.params.dry_run else []
+        level = WARN if level == OK and notes else level
+        return level, "; ".join(filter(None, [follower.problem, *notes, *self._lacking])), values
 
 
 def _hex(gid: Any) -> str:

@@ -47,7 +47,7 @@ class Follower:
         self.problem = "no command yet"
         self.stops = 0
         self.refused = 0
-        self._lost = False
+        self._lost, self._lost_because = False, ""
 
     def offer(self, command: Command | None, arrival: Arrival, now_ns: int, steady_ns: int, malformed: str = "") -> str:
         """Take a command that arrived; returns why it is not followed, "" when it will be.
@@ -78,7 +78,7 @@ class Follower:
         A robot that was lost closes the gate, and is held where it is measured when it comes back.
         """
         if trouble := self.robot.trouble():
-            self._lost = True
+            self._lost, self._lost_because = True, trouble
             self.gate.close()
             self.hold(f"robot: {trouble}")
             return
@@ -122,6 +122,9 @@ class Follower:
         self.problem = "the arm was placed; reset the safety node"
 
     def _latched(self) -> str:
+        if self.gate.latched is Refusal.ROBOT_LOST:
+            remedy = "when it is back, call safety/reset" if self._lost else "it is back, call safety/reset"
+            return f"latched: the robot was lost ({self._lost_because}); {remedy}"
         return f"latched: hw/command {self.gate.latched.value}; stop that node, then call safety/reset"
 
     def _why_not(self, command: Command) -> str:

@@ -146,6 +146,17 @@ class DynamixelRobot(Robot):
                 tuple(self._error(joint) for joint in joints),
             )
 
+    def details(self) -> dict[str, str]:
+        """The bus in words, for diagnostics; the slowest cycle is that since the last call."""
+        slowest, self.slowest_ms = self.slowest_ms, 0.0
+        counts = self._bus.counts if self._bus is not None else None
+        return {
+            "bus cycles": str(self.cycles),
+            "slowest bus cycle [ms]": f"{slowest:.1f}",
+            "damaged, missing answers": "-" if counts is None else f"{counts.corrupt}, {counts.missing}",
+            "hands": ", ".join(f"{name} {hand.state.value}" for name, hand in self.hands.items()) or "none",
+        }
+
     def cycle(self) -> None:
         """One turn of the bus: goals out, positions in, one slow thing. Called by the thread, or instead of it."""
         begin = self._clock()

@@ -1,0 +1,86 @@
+"""The driver's process with the NICO driver on a simulated bus: what the graph sees of an unplugged robot."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from conftest import wait_until
+from ros_probe import use_fast_dds_profile
+from test_driver_ros import FakeSafety, held
+
+from wm_bridge.robots.dynamixel import motors as motor_map
+from wm_bridge.robots.dynamixel.bus_process import make
+from wm_bridge.robots.dynamixel.bus_sim import BusSim
+from wm_bridge.robots.gate import Ticket
+from wm_bridge.ros import qos
+
+
+class RealTimeSafety(FakeSafety):
+    """Stamps commands with the wall clock, as the safety node does on a robot.
+
+    Attributes:
+        measured_ns: stamp of the newest joint state.
+    """
+
+    measured_ns = 0
+
+    def _on_joints(self, message) -> None:
+        super()._on_joints(message)
+        self.measured_ns = self.clock_ns
+
+    def publish(self, ticket: Ticket | None, offset: float = 0.0) -> None:
+        self.clock_ns = time.time_ns()
+        super().publish(ticket, offset)
+
+
+@pytest.fixture
+def bus() -> Iterator[BusSim]:
+    with make(motor_map.load("nico_rh4d")) as bus:
+        yield bus
+
+
+@pytest.fixture
+def safety(ros_env: dict[str, str], bus: BusSim, tmp_path) -> Iterator[RealTimeSafety]:
+    """A driver that may move the servos of ``bus``, and who commands it."""
+    use_fast_dds_profile(ros_env)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(motor_map.find("nico_rh4d").read_text().replace("verified: false", "verified: true"))
+    given = ["robot_driver:=nico", f"port:={bus.path}", f"motors:={mine}", "dry_run:=false", "rate_hz:=50.0"]
+    arguments = [word for setting in given for word in ("-p", setting)]
+    driver = subprocess.Popen([sys.executable, "-m", "wm_bridge.nodes.driver", "--ros-args", *arguments], env=ros_env)
+    found = RealTimeSafety(int(ros_env["ROS_DOMAIN_ID"]))
+    try:
+        wait_until(lambda: driver.poll() is None and found.beats and found.q is not None, 40.0, "the driver's heartbeat and joints")
+        yield found
+    finally:
+        driver.terminate()
+        driver.wait(20.0)
+        found.close()
+
+
+def test_the_graph_moves_the_servos_and_an_unplugged_bus_latches_until_a_reset(safety: RealTimeSafety, bus: BusSim) -> None:
+    health = []
+    safety.node.create_subscription(qos.message_type("driver/health"), "driver/health", health.append, qos.monitor_profile("driver/health"))
+    goal = bus.servos[1].get("goal")
+    safety.follow()
+    wait_until(lambda: bus.servos[1].get("goal") != goal, 15.0, "the servo is told to move")
+    wait_until(lambda: health and len(health[-1].temperature) == 14 and set(health[-1].error) == {0}, 15.0, "health")
+    bus.unplug()
+    wait_until(lambda: safety.beat.latched and held(safety), 15.0, "held and latched")
+    assert "robot" in safety.beat.detail
+    stamp = safety.measured_ns
+    bus.replug()
+    assert os.path.exists(bus.path)
+    wait_until(lambda: safety.measured_ns > stamp, 20.0, "joint states again")
+    wait_until(lambda: "it is back" in safety.beat.detail, 20.0, "every joint holds")
+    before = safety.position.copy()
+    assert safety.beat.latched and np.abs(safety.velocity).max() < 0.2
+    safety.follow()
+    assert np.abs(safety.position - before).max() < 0.2
+    assert all(bus.servos[motor.ident].fastest * motor.ratio < 1.3 for motor in motor_map.load("nico_rh4d").joints)
