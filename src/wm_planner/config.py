@@ -170,6 +170,7 @@ class PlannerConfig:
         gradient_step: first step of the descent, as a share of the action box.
         gradient_starts: sequences that descend, at least.
         distance_scale_m: closer than this the noise shrinks in proportion.
+        distance_scale_rad: the same for goals that are joints or an orientation.
         smallest_noise: lower end of that shrinking.
         skill_share: a way of the object skill is imagined when it is at least this likely.
         skill_hold: periods for which an action of the object skill is held, and after which a plan
@@ -207,6 +208,7 @@ class PlannerConfig:
     gradient_step: float = 0.15
     gradient_starts: int = 12
     distance_scale_m: float = 0.12
+    distance_scale_rad: float = 0.4
     smallest_noise: float = 0.08
     skill_share: float = 0.1
     skill_hold: int = 2
@@ -224,6 +226,8 @@ class PlannerConfig:
     weight_latent: float = 0.1
     weight_hand: float = 1.0
     weight_joints: float = 0.3
+    weight_posture: float = 3.0
+    weight_turn: float = 1.0
     weight_object: float = 1.0
     weight_time: float = 0.1
     weight_action: float = 0.02

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -18,13 +17,28 @@ from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
 from wm_planner.effector import JointSpace, make_space
 from wm_planner.errors import PlannerError
-from wm_planner.goals import Goal, picture_goal
+from wm_planner.gap import gap_to
+from wm_planner.goals import (
+    AnyGoal,
+    CertainGoal,
+    Goal,
+    JointsGoal,
+    MaskedGoal,
+    PoseGoal,
+    check_target,
+    checked_picture,
+    joints_goal,
+    masked_goal,
+    picture_goal,
+)
 from wm_planner.imagine import Imagination, through_model
 from wm_planner.objective import frame_energy, rollout_energy
 from wm_planner.plan import FloatArray, Plan, Situation
 from wm_planner.policy import ProposalPolicy, proposed
-from wm_planner.preprocess import check_picture, square_resize, to_tensor
-from wm_planner.proposals import hand_proposals, object_ways
+from wm_planner.pose_goals import aimed, pose_goal
+from wm_planner.posture import Forward
+from wm_planner.preprocess import to_tensor
+from wm_planner.proposals import arm_proposals, object_ways
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import cheapest
 from wm_planner.terms import Intrusion, Seen, Uncertainty
@@ -57,7 +71,8 @@ class Planner:
     What the safety filter would refuse is better not searched for: ``intrusion`` tells of postures
     (N, A) rad how deep (N,) m they reach into a distance that has to be kept, which costs energy.
     The skill's ways are not judged by it: their teacher kept the distances. ``uncertainty`` tells of
-    imagined frames how little the model knows them; it counts with ``weight_uncertainty``.
+    imagined frames how little the model knows them; it counts with ``weight_uncertainty``. ``forward``
+    places the tool, which goals that are poses need: postures (N, A) rad to frames (N, 4, 4), base frame.
 
     Not thread-safe; owns its random generator, so the same seed and inputs give the same plans.
     """
@@ -73,9 +88,10 @@ class Planner:
         self.imagine = Imagination(self.model, config.horizon)
         self.search = make_optimiser(config, self.space.spec, seed)
         self.policies: list[ProposalPolicy] = []
-        self.goal: Goal | None = None
+        self.goal: AnyGoal | None = None
         self.intrusion: Intrusion | None = None
         self.uncertainty: Uncertainty | None = None
+        self.forward: Forward | None = None
         self._finish_s = 0.0
         self._predicted: Tensor | None = None
 
@@ -96,16 +112,36 @@ class Planner:
         return self.model.config.period_s
 
     @without_gradients
-    def encode_goal(self, image: NDArray[np.uint8], target: str = "hand") -> Goal:
+    def encode_goal(
+        self, image: NDArray[np.uint8], target: str = "hand", mask: NDArray[np.uint8] | None = None
+    ) -> Goal | MaskedGoal:
         """Embed a (H, W, 3) uint8 RGB goal picture from the planner's camera.
 
         Args:
             image: the goal picture.
             target: "hand" or "object": what has to be where the picture shows it.
-        """
-        return picture_goal(self.model, image, target)
+            mask: (H, W) uint8, what is not zero counts; see ``goals.MaskedGoal``. None: all of it.
 
-    def set_goal(self, goal: Goal) -> None:
+        Raises:
+            PlannerError: not a picture, a mask that does not fit, a target that the model does not know.
+        """
+        check_target(self.model.config, target)
+        small = checked_picture(image, self.model.config.image_size)
+        if mask is not None:
+            return masked_goal(image, mask, self.model.config.image_size, target)
+        return picture_goal(self.model, small, target)
+
+    def joints_goal(self, joints: Mapping[str, float]) -> JointsGoal:
+        """A goal for planned joints by name, rad; the others stay where they are. Errors: ``goals.joints_goal``."""
+        return joints_goal(self.model.config, joints)
+
+    def pose_goal(self, position: FloatArray, rotation: FloatArray | None = None) -> PoseGoal:
+        """A goal for the tool, base frame: (3,) m, and (3, 3) ``R_base_tool``, None: free. Errors: ``pose_goals.pose_goal``."""
+        if self.search.differentiates and self.forward is not None:
+            raise PlannerError("a pose has no slope that the gradient search could follow; choose the optimiser icem")
+        return pose_goal(self.forward, self.actions, position, rotation)
+
+    def set_goal(self, goal: AnyGoal) -> None:
         """Plan toward ``goal`` from now on."""
         self.goal = goal
         self.reset()
@@ -142,15 +178,13 @@ class Planner:
         if self.goal is None:
             raise PlannerError("no goal: call set_goal(encode_goal(picture)) first")
         started = time.monotonic()
-        check_picture(image)
+        small = checked_picture(image, self.model.config.image_size)
         sent_now, measured = self._joints(reference, "reference"), self._joints(position, "position")
-        small = square_resize(image, self.model.config.image_size)
         prepared = time.monotonic()
         z = self._encode(small)
         read = self.model.read(z[0])
-        goal = self.goal
-        distance = float((read.hand - goal.readout.hand).norm())
-        object_distance = self._object_distance(read.objects, goal.readout.objects)
+        goal = self._certain(self.goal, small, measured)
+        gap = gap_to(goal, read, measured, self.forward)
         trust = self._trust(z)
         encoded = time.monotonic()
 
@@ -158,10 +192,10 @@ class Planner:
         there, expected = self._later(here, committed)
         imagine = through_model(self.model) if self.search.differentiates else self.imagine
 
-        frame = frame_energy(goal, self.config)
-        intrusion = self.intrusion if goal.target == "hand" else None
+        frame = frame_energy(goal, self.config, self.forward)
+        intrusion = None if goal.target == "object" else self.intrusion
         energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
-        space = self.space if goal.target == "hand" else JointSpace(self.actions)  # the object skill moves joints
+        space = JointSpace(self.actions) if goal.target == "object" else self.space  # the object skill moves joints
 
         def cost(candidates: Tensor) -> Tensor:
             moves = space.joints(there.reference, candidates)
@@ -172,14 +206,15 @@ class Planner:
             return space.project(there.reference, candidates)
 
         parts = self.model, self.config, self.actions
-        if goal.target == "object":
+        if isinstance(goal, Goal) and goal.target == "object":
             found, sent = cheapest(cost, project, object_ways(*parts, self.imagine, there, goal)), self.config.skill_hold
         else:
-            noise = min(1.0, max(self.config.smallest_noise, distance / self.config.distance_scale_m))
+            far = max(np.nan_to_num(gap.hand_m) / self.config.distance_scale_m, gap.angle_rad / self.config.distance_scale_rad)
+            noise = min(1.0, max(self.config.smallest_noise, far))
             self.search.shift(periods)
             deadline = started + deadline_s - self._finish_s if deadline_s else None
-            more = proposed(self.policies, there.z, there.state, goal, self.config.horizon)
-            proposals = space.actions(there.reference, torch.cat([hand_proposals(*parts, there, goal), *more]))
+            more = proposed(self.policies, there.z, there.state, goal, self.config.horizon) if isinstance(goal, Goal) else []
+            proposals = space.actions(there.reference, torch.cat([arm_proposals(*parts, there, goal), *more]))
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         searched = time.monotonic()
         chosen = space.joints(there.reference, torch.cat([found.best[None], found.elites]))
@@ -195,18 +230,20 @@ class Planner:
             energy=found.cost,
             energy_per_iteration=found.cost_per_iteration,
             goal_energy=float(frame(Seen(self.model, z[0], here.state[0], self.model.scaled_joints(sent_now)))),
-            distance_m=distance,
-            object_distance_m=object_distance,
-            joint_distance_rad=float((read.joints - goal.readout.joints).abs().max()),
+            distance_m=gap.hand_m,
+            object_distance_m=gap.object_m,
+            joint_distance_rad=gap.joints_rad,
+            angle_rad=gap.angle_rad,
             elite_references=references[1:].double().numpy(),
             elite_energies=found.elite_costs.double().numpy(),
             predicted_hand=hands[0].double().numpy(),
-            goal_hand=goal.readout.hand.double().numpy(),
+            goal_hand=gap.hand,
             elite_hands=hands[1:].double().numpy(),
             samples=found.samples,
             iterations=found.iterations,
             nan_costs=found.nan_costs,
             deadline_met=not deadline_s or finished - started <= deadline_s,
+            goal_trust=goal.trust,
             trust=trust,
             preprocess_s=prepared - started,
             encode_s=encoded - prepared,
@@ -218,8 +255,7 @@ class Planner:
         self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
     ) -> FloatArray:
         """(N, A) actions of prior or object skill alone, as shares of the box: no search."""
-        check_picture(image)
-        z = self._encode(square_resize(image, self.model.config.image_size))
+        z = self._encode(checked_picture(image, self.model.config.image_size))
         start, measured = self._joints(reference, "reference"), self._joints(position, "position")
         state = self.model.proprioception(measured, start)[None]
         if goal.target == "object":
@@ -246,6 +282,17 @@ class Planner:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
 
+    def _certain(self, goal: AnyGoal, small: NDArray[np.uint8], position: Tensor) -> CertainGoal:
+        """The goal with all that the present frame decides: pixels that do not count, joints that stay, the posture."""
+        if isinstance(goal, MaskedGoal):
+            return picture_goal(self.model, goal.beside(small), goal.target)
+        if isinstance(goal, JointsGoal) and bool(goal.joints.isnan().any()):
+            here = position.maximum(self.actions.lower).minimum(self.actions.upper)
+            self.goal = goal = JointsGoal(torch.where(goal.joints.isnan(), here, goal.joints))
+        if isinstance(goal, PoseGoal) and goal.joints is None and self.forward is not None:
+            self.goal = goal = aimed(goal, self.forward, self.actions, position.double().numpy(), self.intrusion)
+        return goal
+
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
@@ -256,12 +303,6 @@ class Planner:
         residual = float((z[0] - self._predicted).square().mean())
         limit = float(self.model.residual_limit)
         return 1.0 if residual <= limit else max(0.0, limit / residual)
-
-    @staticmethod
-    def _object_distance(here: Tensor, goal: Tensor) -> float:
-        if here.shape[0] == 0:
-            return math.nan
-        return float((here - goal)[..., :2].norm(dim=-1).max())
 
     def _joints(self, values: FloatArray, name: str) -> Tensor:
         array = np.asarray(values, dtype=np.float32)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
-from wm_planner.goals import Goal
+from wm_planner.goals import CertainGoal, Goal, JointsGoal
+from wm_planner.posture import Forward
 from wm_planner.terms import (
     Effort,
     HandDistance,
@@ -17,15 +18,17 @@ from wm_planner.terms import (
     LatentDistance,
     ObjectDistance,
     OverTime,
+    PostureDistance,
     Sum,
     Term,
     TimeLeft,
+    ToolDistance,
     Uncertain,
     Uncertainty,
 )
 
 
-def frame_energy(goal: Goal, config: PlannerConfig) -> Term:
+def frame_energy(goal: CertainGoal, config: PlannerConfig, forward: Forward | None = None) -> Term:
     """Energy of one frame, seen or imagined, against a goal.
 
         E(z) = w_hand d_hand + w_joints d_joints + w_latent |z - z_g|^2 / D
@@ -40,7 +43,26 @@ def frame_energy(goal: Goal, config: PlannerConfig) -> Term:
 
     with d_object in decimetres in the table plane and t the periods that a demonstrator would still need,
     which falls while the hand is on its way and the object has not moved yet.
+
+    Joints and poses are judged by the proprioception that the model imagines, not by its eye: joints by
+
+        E(q) = w_posture |q - q_g|          (mean, rad)
+
+    and a pose by where the kinematics ``forward`` put the tool with those joints, plus a little of the way to
+    the posture that was found to have the tool there, which leads out of dead ends:
+
+        E(q) = w_hand d_tool + w_turn a_tool + w_joints |q - q_p|
+
+    with a_tool in rad, missing where the orientation is free. Without kinematics d_hand of the decoded hand is
+    all that is known of a pose.
     """
+    if isinstance(goal, JointsGoal):
+        return PostureDistance(goal.joints, config.weight_posture)
+    if not isinstance(goal, Goal):
+        if forward is None or goal.joints is None:
+            return HandDistance(goal.position, config.weight_hand)
+        tool = ToolDistance(forward, goal.position, goal.rotation, config.weight_hand, config.weight_turn)
+        return Sum((tool, PostureDistance(goal.joints, config.weight_joints)))
     read = goal.readout
     if goal.target == "object":
         place = read.objects[0, :2]

@@ -20,14 +20,13 @@ class Plan:
         actions: (N, A) rad, their changes.
         energy: of the chosen rollout. energy_per_iteration: best so far.
         goal_energy: energy of the present frame itself.
-        distance_m: decoded hand distance of the present frame to the goal.
-        object_distance_m: the same for the object; NaN when the model reads none.
-        joint_distance_rad: largest decoded joint distance to the goal.
+        distance_m, object_distance_m, joint_distance_rad, angle_rad: of the present frame to the goal, see ``gap.Gap``.
         elite_references: (E, H, A) rad; elite_energies: (E,).
-        predicted_hand: (H, 3) decoded hand path, base frame, m; goal_hand: (3,).
+        predicted_hand: (H, 3) decoded hand path, base frame, m; goal_hand: (3,), NaN when not known.
         elite_hands: (E, H, 3) the same for the elites.
         samples, iterations, nan_costs: see ``search.trial.SearchResult``.
         deadline_met: the whole call took no longer than it was given; True without a deadline.
+        goal_trust: 0..1, how much the goal is like what the model knows.
         trust: 0..1, how well the last prediction explains this frame (1 on the first).
         preprocess_s, encode_s, optimise_s: time spent.
     """
@@ -40,6 +39,7 @@ class Plan:
     distance_m: float
     object_distance_m: float
     joint_distance_rad: float
+    angle_rad: float
     elite_references: FloatArray
     elite_energies: FloatArray
     predicted_hand: FloatArray
@@ -49,6 +49,7 @@ class Plan:
     iterations: int
     nan_costs: int
     deadline_met: bool
+    goal_trust: float
     trust: float
     preprocess_s: float
     encode_s: float

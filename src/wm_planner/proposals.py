@@ -9,17 +9,27 @@ from torch import Tensor
 
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
-from wm_planner.goals import Goal
+from wm_planner.goals import CertainGoal, Goal
 from wm_planner.imagine import Imagination
 from wm_planner.plan import Situation
 from wm_planner.world_model import WorldModel
 
 
-def hand_proposals(model: WorldModel, config: PlannerConfig, actions: ActionSpec, there: Situation, goal: Goal) -> Tensor:
-    """(P, H, A) candidates for a goal of the hand: rest, the prior, the decoded joint difference."""
+def arm_proposals(model: WorldModel, config: PlannerConfig, actions: ActionSpec, there: Situation, goal: CertainGoal) -> Tensor:
+    """(P, H, A) candidates for a goal of the arm: rest, and straight ways in joint space.
+
+    To a picture the prior's, and the way by the decoded joint difference. To known joints the way of the reference to
+    them, and the way by what the measured joints still lack, which also makes up for a servo that hangs behind.
+    """
     rest = torch.zeros(1, config.horizon, len(there.reference))
     if config.prior_samples < 1:
         return rest
+    if not isinstance(goal, Goal):
+        if goal.joints is None:
+            return rest
+        ways = [goal.joints - there.reference, goal.joints - there.position]
+        lines = [line for way in ways for line in straight_lines(way / actions.scale, config.horizon)]
+        return torch.cat([rest, *lines])[: config.prior_samples + 1]
     chunk = model.propose(there.z, there.state, goal.latent[None])
     prior = torch.zeros_like(rest)
     length = min(config.horizon, chunk.shape[1])

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wm_planner.actions import ActionSpec
+from wm_planner.posture import Forward
 from wm_planner.world_model import Readout, WorldModel
 
 Intrusion = Callable[[NDArray[np.float64]], NDArray[np.float64]]  # (N, A) rad -> (N,) m too near
@@ -49,6 +50,12 @@ class Seen:
     def readout(self) -> Readout:
         """The decoded scenes."""
         return self.model.split_readout(self.raw)
+
+    @property
+    def joints(self) -> Tensor:
+        """(..., A) rad, the measured joints: not decoded but part of the state."""
+        model = self.model
+        return self.states[..., : len(model.joint_centre)] * model.joint_half_range + model.joint_centre
 
     @property
     def path(self) -> tuple[Tensor, Tensor]:
@@ -110,6 +117,44 @@ class JointDistance:
     def __call__(self, seen: Seen) -> Tensor:
         """See ``Term``."""
         return self.weight * (seen.readout.joints - self.joints).abs().mean(-1)
+
+
+@dataclass(frozen=True)
+class PostureDistance:
+    """Of the joints that the model imagines to be measured to joints (A,) rad: mean."""
+
+    joints: Tensor
+    weight: float
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """See ``Term``."""
+        return self.weight * (seen.joints - self.joints).abs().mean(-1)
+
+
+@dataclass(frozen=True)
+class ToolDistance:
+    """Of the tool, placed by the robot's kinematics at the joints that the model imagines, to a pose.
+
+    In decimetres, and in rad of turn (as twice the sine of half the angle). It has no slope.
+
+    Attributes:
+        position: (3,) m. rotation: (3, 3), None: free. weight: of the way, turn: of the turn.
+    """
+
+    forward: Forward
+    position: Tensor
+    rotation: Tensor | None
+    weight: float
+    turn: float
+
+    def __call__(self, seen: Seen) -> Tensor:
+        """See ``Term``."""
+        joints = seen.joints.detach()
+        T = torch.from_numpy(self.forward(joints.double().reshape(-1, joints.shape[-1]).numpy())).float()
+        cost = self.weight * 10 * soft_norm(T[:, :3, 3] - self.position)
+        if self.rotation is not None:
+            cost = cost + self.turn * (T[:, :3, :3] - self.rotation).square().sum((-2, -1)).div(2.0).sqrt()
+        return cost.view(joints.shape[:-1])
 
 
 @dataclass(frozen=True)
