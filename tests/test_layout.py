@@ -23,8 +23,9 @@ ALLOWED = {
     "sim": {"core", "safety", "robots.spec"},  # closed_loop: the graph in one process, filter included
     "robots": {"core", "sim"},
     "cameras": {"core", "sim", "robots.spec"},
-    "ros": {"core", "safety", "robots", "cameras"},
-    "report": {"core", "sim", "robots.spec", "cli.terminal"},
+    "ros": {"core", "bags", "safety", "robots", "cameras"},
+    "bags": {"core"},
+    "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
 }
 TORCH = {"nodes/planner.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from bag_maker import BEGIN_S, END_S, GOAL_S, S, make_bag
 
+from wm_bridge.bags import salvage
 from wm_bridge.errors import UserError
-from wm_bridge.report import make, page, recording, salvage, summary, video
+from wm_bridge.report import make, page, recording, summary, video
 
 
 @pytest.fixture(scope="module")

@@ -194,13 +194,15 @@ class Planner:
 
         frame = frame_energy(goal, self.config, self.forward)
         intrusion = None if goal.target == "object" else self.intrusion
+        drift = None if isinstance(goal, Goal) else self.drift(there)
         energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
         space = JointSpace(self.actions) if goal.target == "object" else self.space  # the object skill moves joints
 
         def cost(candidates: Tensor) -> Tensor:
             moves = space.joints(there.reference, candidates)
             latents, states = imagine(there.z, there.state, moves)
-            return energy(Seen(self.model, latents, states, self._references(there.reference, moves), there.reference, moves))
+            references = self._references(there.reference, moves)
+            return energy(Seen(self.model, latents, states, references, there.reference, moves, drift))
 
         def project(candidates: Tensor) -> Tensor:
             return space.project(there.reference, candidates)
@@ -281,6 +283,17 @@ class Planner:
     def _references(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""
         return self.model.scaled_joints(start + (actions * self.actions.scale).cumsum(1))
+
+    def drift(self, there: Situation) -> Tensor:
+        """(H, A) rad by which the model imagines a resting arm to creep after the first period.
+
+        By then the arm stands where its servos hold it; what moves later is the model's error, some 4 mrad a period,
+        which would otherwise be what a goal for joints is missed by.
+        """
+        rest = torch.zeros(1, self.config.horizon, len(self.joint_names))
+        latents, states = self.imagine(there.z, there.state, rest)
+        joints = Seen(self.model, latents, states, states[..., : len(self.joint_names)]).joints[0]
+        return joints - joints[0]
 
     def _certain(self, goal: AnyGoal, small: NDArray[np.uint8], position: Tensor) -> CertainGoal:
         """The goal with all that the present frame decides: pixels that do not count, joints that stay, the posture."""

@@ -48,13 +48,14 @@ def frame_energy(goal: CertainGoal, config: PlannerConfig, forward: Forward | No
 
         E(q) = w_posture |q - q_g|          (mean, rad)
 
-    and a pose by where the kinematics ``forward`` put the tool with those joints, plus a little of the way to
-    the posture that was found to have the tool there, which leads out of dead ends:
+    and a pose by where the kinematics ``forward`` put the tool with those joints, and by the way to the posture
+    q_p that was found to have the tool there, which leads out of dead ends:
 
-        E(q) = w_hand d_tool + w_turn a_tool + w_joints |q - q_p|
+        E(q) = w_hand d_tool + w_joints |q - q_p|                       where the orientation is free
+        E(q) = w_hand d_tool + w_turn a_tool + w_posture |q - q_p|      else (a_tool in rad)
 
-    with a_tool in rad, missing where the orientation is free. Without kinematics d_hand of the decoded hand is
-    all that is known of a pose.
+    A place leaves the arm much freedom, so its posture is a hint; an orientation as well leaves a few postures,
+    with walls of energy between them. Without kinematics d_hand of the decoded hand is all that is known of a pose.
     """
     if isinstance(goal, JointsGoal):
         return PostureDistance(goal.joints, config.weight_posture)
@@ -62,7 +63,8 @@ def frame_energy(goal: CertainGoal, config: PlannerConfig, forward: Forward | No
         if forward is None or goal.joints is None:
             return HandDistance(goal.position, config.weight_hand)
         tool = ToolDistance(forward, goal.position, goal.rotation, config.weight_hand, config.weight_turn)
-        return Sum((tool, PostureDistance(goal.joints, config.weight_joints)))
+        pull = config.weight_joints if goal.rotation is None else config.weight_posture
+        return Sum((tool, PostureDistance(goal.joints, pull)))
     read = goal.readout
     if goal.target == "object":
         place = read.objects[0, :2]

@@ -39,7 +39,6 @@ class Plan:
     distance_m: float
     object_distance_m: float
     joint_distance_rad: float
-    angle_rad: float
     elite_references: FloatArray
     elite_energies: FloatArray
     predicted_hand: FloatArray
@@ -49,11 +48,12 @@ class Plan:
     iterations: int
     nan_costs: int
     deadline_met: bool
-    goal_trust: float
     trust: float
     preprocess_s: float
     encode_s: float
     optimise_s: float
+    angle_rad: float = 0.0
+    goal_trust: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Seen:
         references: (..., A) as ``WorldModel.scaled_joints`` gives them.
         start: (A,) rad, references before the actions. actions: (S, H, A) that led there, as shares of
             the action box. Both are missing where a frame was seen.
+        drift: (H, A) rad that is taken off the imagined joints, see ``Planner.drift``; None: nothing.
     """
 
     model: WorldModel
@@ -39,6 +40,7 @@ class Seen:
     references: Tensor
     start: Tensor | None = None
     actions: Tensor | None = None
+    drift: Tensor | None = None
 
     @cached_property
     def raw(self) -> Tensor:
@@ -55,7 +57,8 @@ class Seen:
     def joints(self) -> Tensor:
         """(..., A) rad, the measured joints: not decoded but part of the state."""
         model = self.model
-        return self.states[..., : len(model.joint_centre)] * model.joint_half_range + model.joint_centre
+        joints = self.states[..., : len(model.joint_centre)] * model.joint_half_range + model.joint_centre
+        return joints if self.drift is None else joints - self.drift
 
     @property
     def path(self) -> tuple[Tensor, Tensor]:

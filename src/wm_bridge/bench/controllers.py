@@ -6,6 +6,7 @@ through the same loop and the same safety filter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ class SimplePlan:
     distance_m: float = float("nan")
     object_distance_m: float = float("nan")
     joint_distance_rad: float = 0.0
+    angle_rad: float = float("nan")
+    goal_trust: float = 1.0
     trust: float = 1.0
 
 
@@ -45,9 +48,17 @@ class Baseline:
         self.scale = np.array(config.action_scale)
         self.rng = np.random.default_rng(seed)
 
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
+    def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> Any:
         """The goal as this controller knows it."""
         return image
+
+    def joints_goal(self, joints: Mapping[str, float]) -> Any:
+        """The same of joints."""
+        return joints
+
+    def pose_goal(self, position: FloatArray, rotation: FloatArray | None = None) -> Any:
+        """The same of a pose."""
+        return position
 
     def set_goal(self, goal: Any) -> None:
         """Keep the goal."""
@@ -92,7 +103,7 @@ class PoseRegressor(Baseline):
         super().__init__(planner, seed)
         self.reader = planner
 
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> FloatArray:
+    def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> FloatArray:
         """(A,) joint pose decoded from the goal picture, rad."""
         return self.reader.encode_goal(image).readout.joints.double().numpy()
 
@@ -112,7 +123,7 @@ class PriorPolicy(Baseline):
         super().__init__(planner, seed)
         self.owner = planner
 
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
+    def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> Any:
         """Latent goal."""
         return self.owner.encode_goal(image, target)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from wm_bridge import resources
 from wm_bridge.bench.controllers import Oracle, PoseRegressor, PriorPolicy, RandomActions
+from wm_bridge.bench.reach_kinds import CONTROLS, KINDS, draw_request, score, success, wanted
 from wm_bridge.bench.report import BenchResult, percent
 from wm_bridge.core.effector import give_kinematics
 from wm_bridge.core.types import FloatArray
@@ -75,6 +76,8 @@ class Job:
     checkpoint: Path
     planner: PlannerConfig
     settings: LoopSettings
+    kind: str = "picture"
+    control: bool = False  # of the kind: see ``reach_kinds.CONTROLS``
 
 
 _CACHE: dict[str, object] = {}
@@ -107,9 +110,8 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
     if rng.uniform() < 0.5:
         scatter_block(world, rng)
     block = tuple(world.object_pose("block"))
-    world.step(0.3)
-    goal_hand = world.hand_position(ARM)
-    goal_picture = world.render("front", job.settings.width, job.settings.height)
+    request = draw_request(job.kind, world, task.start, task.goal, block, rng, job.settings, job.control)
+    goal_hand = request.hand
     world.reset(task.start, objects={"block": block} if block[0] > -5 else {})
     planner.search.generator.manual_seed(job.number)
     controller = {
@@ -121,9 +123,12 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
         "oracle": lambda: Oracle(planner, job.number, world, goal_hand),
     }[job.controller]()
     start_distance = float(np.linalg.norm(world.hand_position(ARM) - goal_hand))
+    forward = planner.forward
+    planner.forward = None if job.control and job.kind == "pose" else forward
     trace = run_episode(
-        world, controller, goal_picture, rng, SafetyConfig.load(), job.settings, blank=job.controller == "blank"
+        world, controller, request.asked, rng, SafetyConfig.load(), job.settings, blank=job.controller == "blank"
     )
+    planner.forward = forward
     distances = np.linalg.norm(np.array(trace.hand) - goal_hand, axis=1)
     return {
         "number": job.number,
@@ -136,6 +141,8 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
         "refused": trace.refused,
         "plan_ms": 1e3 * float(np.median(trace.plan_s)) if trace.plan_s else float("nan"),
         "reached": trace.outcome is not None and int(trace.outcome) == 0,
+        "reached_s": trace.outcome_s,
+        **score(request, world, trace),
     }
 
 
@@ -189,6 +196,31 @@ def default_checkpoint(args: argparse.Namespace) -> Path:
     return args.checkpoint or shipped_checkpoint("nico")
 
 
+def kind_table(kind: str, args: argparse.Namespace, row: Callable[..., list[dict[str, float]]]) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Figures and rows of one kind of goal: the planner, random actions, and what the kind adds left out."""
+    figures: dict[str, float] = {"episodes": args.episodes}
+    table: list[tuple[str, str]] = [("success", wanted(kind))]
+    names = args.only or ["planner", "random", *(["control"] if kind in CONTROLS else [])]
+    for name in names:
+        rows = row("random" if name == "random" else "planner", args.episodes, control=name == "control")
+        good = sum(success(kind, found) for found in rows)
+        what = f"planner, {CONTROLS[kind]}" if name == "control" else name
+        figures["success" if name == "planner" else name] = good / len(rows)
+        table.append((f"{what}: success", percent(good, len(rows))))
+        if name == "random":
+            continue
+        ends = 100 * np.array([found["end_m"] for found in rows])
+        reached = count(rows, "reached")
+        false = sum(bool(found["reached"]) and not success(kind, found) for found in rows)
+        figures |= {f"{name}_end_cm_median": float(np.median(ends)), f"{name}_declared_reached": reached / len(rows)}
+        table += [
+            (f"{what}: worst of last 0.5 s, median", f"{np.median(ends):.2f} cm (p95 {np.quantile(ends, 0.95):.1f})"),
+            (f"{what}: furthest joint, turn, median", f"{np.median([r['joint_rad'] for r in rows]):.3f}, {np.median([r['turn_rad'] for r in rows]):.3f} rad"),
+            (f"{what}: declared REACHED by itself", f"{percent(reached, len(rows))}, {false} of them wrongly"),
+        ]
+    return figures, table
+
+
 def main(argv: list[str]) -> int:
     """Print the reach table."""
     if "--ros" in argv:
@@ -199,19 +231,28 @@ def main(argv: list[str]) -> int:
     add_common_arguments(parser, 200)
     parser.add_argument("--shift", action="store_true", help="under changed light and a moved camera")
     parser.add_argument("--ros", action="store_true", help="through the running graph in real time; see --ros --help")
+    parser.add_argument("--goal-kind", choices=KINDS, default="picture", help="how the goal is asked for (default picture), see bench/reach_kinds.py")
+    parser.add_argument("--duration", type=float, help="of an episode, s (default 8, of a sequence 12)")
     parser.add_argument("--only", nargs="*", help="rows to run, e.g. planner random")
     parser.add_argument("--oracle-episodes", type=int, default=20, help="the oracle simulates: 10x slower")
     args = parser.parse_args(argv)
     checkpoint, config = default_checkpoint(args), planner_config(args)
-    settings = LoopSettings(latency_ms=args.latency_ms)
+    kind = args.goal_kind
+    settings = LoopSettings(latency_ms=args.latency_ms, duration_s=args.duration or (12.0 if kind == "sequence" else 8.0))
 
-    def row(controller: str, episodes: int, shift: str = "none") -> list[dict[str, float]]:
+    def row(controller: str, episodes: int, shift: str = "none", control: bool = False) -> list[dict[str, float]]:
         jobs = [
-            Job(controller, shift, args.seed, number, checkpoint, config, settings) for number in range(episodes)
+            Job(controller, shift, args.seed, number, checkpoint, config, settings, kind, control)
+            for number in range(episodes)
         ]
-        print(f"{controller}{'' if shift == 'none' else ' / ' + shift}: {episodes} episodes")
+        words = [controller, *([shift] if shift != "none" else []), *([CONTROLS[kind]] if control else [])]
+        print(f"{' / '.join(words)}: {episodes} episodes")
         return run_jobs(jobs, args.workers)
 
+    if kind != "picture":
+        result = kind_table(kind, args, row)
+        BenchResult(f"reach --goal-kind {kind}", args.seed, weights_hash(checkpoint), *result).show(args.json)
+        return 0
     figures: dict[str, float] = {"episodes": args.episodes}
     table: list[tuple[str, str]] = []
     if args.shift:

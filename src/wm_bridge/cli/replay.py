@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from wm_bridge.bags.reader import opened
 from wm_bridge.core.types import Command
 from wm_bridge.errors import UserError
-from wm_bridge.report.recording import opened
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.journal import Pages
 from wm_bridge.safety.replay import JournalError, Report, entries, replay, same_bits

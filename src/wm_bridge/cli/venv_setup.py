@@ -22,7 +22,7 @@ from wm_bridge.cli.progress import Progress
 from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
-COMPILED = Path("src/wm_bridge/safety/compiled.py")
+COMPILED = ("safety/compiled", "core/inverse", "core/jit")  # of src/wm_bridge
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 
@@ -69,7 +69,8 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
             )
     made.append(Step("trim", "unused files removed", _digest([], ros, repr(venv_trim.UNUSED)), lambda _: venv_trim.trim(venv)))
     made.append(Step("project", "this project", place, lambda _: _link_project(root, venv)))
-    made.append(Step("compiled", "distances of the safety filter, compiled", _digest([root / COMPILED], base), lambda progress: _compile(venv, progress)))
+    sources = [root / "src" / "wm_bridge" / f"{name}.py" for name in COMPILED]
+    made.append(Step("compiled", "distances and kinematics, compiled", _digest(sources, base), lambda progress: _compile(venv, progress)))
     if dev:
         made.append(Step("dev", "test tools", _digest([pins / "dev.txt", pins / "vjepa.txt"], base), lambda progress: _pip(root, venv, "dev.txt vjepa.txt", progress)))
     return made
@@ -194,7 +195,7 @@ def _link_project(root: Path, venv: Path) -> None:
 
 def _compile(venv: Path, progress: Progress) -> None:
     """Fill numba's cache beside the source: what the import compiles, a node that starts would have to wait for."""
-    progress.run([str(venv / "bin" / "python"), "-c", "import wm_bridge.safety.compiled"], _clean(native=True))
+    progress.run([str(venv / "bin" / "python"), "-c", "import wm_bridge.safety.compiled, wm_bridge.core.inverse"], _clean(native=True))
 
 
 def _clean(native: bool) -> dict[str, str]:

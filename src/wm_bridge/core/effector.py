@@ -92,12 +92,12 @@ class EffectorMotion:
         return rows[:, :size].reshape(*count, size), homogeneous(upper), rows[:, size + 12 :].reshape(*count, size, 6)
 
 
-def give_kinematics(planner: Any, spec: ArmDescription) -> EffectorMotion | None:
-    """Tell a planner that searches end-effector motion how joints follow it; None for one that searches joints."""
-    if planner.config.action_space == "joints":
-        return None
+def give_kinematics(planner: Any, spec: ArmDescription) -> EffectorMotion:
+    """Tell a planner where its joints bring the tool, and one that searches end-effector motion how joints follow it."""
     motion = EffectorMotion(spec, planner.joint_names, planner.period_s, planner.config.rotation_weight)
-    planner.space.effector = motion
+    planner.forward = motion.frames
+    if planner.config.action_space != "joints":
+        planner.space.effector = motion
     return motion
 
 

@@ -37,7 +37,8 @@ class GoalConfig:
 
     Attributes:
         tolerance_m: decoded distance that counts as there, m.
-        leave_factor: NEAR is left above ``tolerance_m * leave_factor`` (hysteresis).
+        tolerance_rad: what a joint, or the tool's orientation, may lack, where the goal asks for them, rad.
+        leave_factor: NEAR is left above the tolerances times ``leave_factor`` (hysteresis).
         speed_rad_s: joints must be slower than this to be there, rad/s.
         hold_s: how long it must stay there, s.
         joint_tolerance_rad: decoded joints further apart than this may mean that the hand is not where it
@@ -51,9 +52,13 @@ class GoalConfig:
         trust_min: planner trust (0..1) below this is bad.
         trust_s: bad trust for this long ends the attempt, s.
         goal_trust_min: trust (0..1) of the goal picture itself below this ends it at once.
+        switch_energy: of goals in a row (`core.stages`) all but the last are passed when the energy of the present
+            frame is as low as this, at about 3 cm from where the picture shows the hand ...
+        switch_hold_s: ... for this long, s; 0: without stopping.
     """
 
     tolerance_m: float = 0.03
+    tolerance_rad: float = 0.05
     leave_factor: float = 1.25
     speed_rad_s: float = 0.1
     hold_s: float = 0.5
@@ -67,16 +72,18 @@ class GoalConfig:
     trust_min: float = 0.1
     trust_s: float = 1.0
     goal_trust_min: float = 0.05
+    switch_energy: float = 0.4
+    switch_hold_s: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (math.isfinite(value) and value >= 0.0):
                 raise ValueError(f"goal: {field.name} must be finite and >= 0, got {value}")
-        if self.tolerance_m == 0.0 or self.timeout_s == 0.0 or self.leave_factor < 1.0:
+        if min(self.tolerance_m, self.tolerance_rad, self.timeout_s) == 0.0 or self.leave_factor < 1.0:
             raise ValueError(
-                "goal: tolerance_m and timeout_s must be positive and leave_factor at least 1, got "
-                f"{self.tolerance_m}, {self.timeout_s}, {self.leave_factor}"
+                "goal: tolerance_m, tolerance_rad and timeout_s must be positive and leave_factor at least 1, got "
+                f"{self.tolerance_m}, {self.tolerance_rad}, {self.timeout_s}, {self.leave_factor}"
             )
 
 
@@ -86,12 +93,13 @@ class PlanSummary:
 
     Attributes:
         stamp_ns: of the camera frame, node time.
-        distance_m: decoded distance of hand (or object) to the goal, m; NaN when unknown.
+        distance_m: distance of hand (or object) to the goal, m; NaN when unknown, 0 where only joints count.
         joint_speed_rad_s: fastest controlled joint, measured.
         energy: of the current frame against the goal; smaller is closer.
         trust: 0..1, how far the model explains what it sees.
         goal_trust: 0..1, how much the goal picture is like what the model knows.
         joint_distance_rad: largest decoded joint distance to the goal; 0 where joints do not count.
+        angle_rad: what has to turn as well: the furthest joint of a goal for joints, the tool of a pose; else 0.
     """
 
     stamp_ns: int
@@ -101,6 +109,7 @@ class PlanSummary:
     trust: float = 1.0
     goal_trust: float = 1.0
     joint_distance_rad: float = 0.0
+    angle_rad: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,8 @@ class GoalStatus:
     Attributes:
         phase: of the monitor. outcome: None while it runs.
         progress: 0 at the start, 1 when reached.
-        elapsed_s: since the goal was set. distance_m: last decoded distance.
+        elapsed_s: since the goal was set. distance_m, angle_rad: last ones, see `PlanSummary`.
+        stage, stages: which goal of a row is pursued, counted from 1, and how many there are.
         message: one sentence: what happened and what to do.
     """
 
@@ -119,7 +129,24 @@ class GoalStatus:
     progress: float = 0.0
     elapsed_s: float = 0.0
     distance_m: float = math.nan
+    angle_rad: float = 0.0
     message: str = ""
+    stage: int = 1
+    stages: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left to a goal: way_m, and what has to turn, angle_rad; 0 where it does not count."""
+
+    way_m: float
+    angle_rad: float
+
+    def __str__(self) -> str:
+        way, turn = f"{self.way_m:.3f} m", f"{self.angle_rad:.3f} rad"
+        if self.angle_rad == 0.0:
+            return way
+        return turn if self.way_m == 0.0 else f"{way} and {turn}"
 
 
 class GoalMonitor:
@@ -128,13 +155,14 @@ class GoalMonitor:
     | phase | goes to | when                                                              |
     |-------|---------|-------------------------------------------------------------------|
     | IDLE  | FAR     | `begin`                                                           |
-    | FAR   | NEAR    | distance <= tolerance (no distance: energy) and joints slow       |
-    | NEAR  | FAR     | distance > tolerance * leave_factor, unknown, or joints fast      |
+    | FAR   | NEAR    | distance and angle <= tolerances (no distance: energy), joints slow |
+    | NEAR  | FAR     | one > tolerance * leave_factor, unknown, or joints fast           |
     | NEAR  | DONE    | stayed for hold_s, joints agree or energy settled: REACHED        |
     | FAR   | DONE    | no progress of distance or energy for stall_s: STALLED            |
     | any   | DONE    | trust low for trust_s, or goal trust low: NOT_TRUSTED; TIMEOUT    |
 
-    A NaN distance, energy or trust counts as the worst: never near, never progress, not
+    A joint or an orientation that has to turn by ``tolerance_rad`` counts as ``tolerance_m`` of way, and the
+    larger of the two decides. A NaN distance, angle, energy or trust counts as the worst: never near, never progress, not
     trusted. A model that decodes no distance can be near by energy (``tolerance_energy``). DONE stays until the next `begin`.
     """
 
@@ -168,22 +196,27 @@ class GoalMonitor:
             return self._status
         elapsed = (now_ns - self._begin_ns) / S
         phase: GoalPhase = self._status.phase
-        if summary is None:
-            distance = self._status.distance_m
-        else:
-            distance = summary.distance_m
+        distance, angle = self._status.distance_m, self._status.angle_rad
+        if summary is not None:
+            distance, angle = summary.distance_m, summary.angle_rad
             phase = self._next_phase(summary, now_ns)
             self._note_progress(summary, now_ns)
-        outcome, message = self._outcome(phase, summary, distance, elapsed, now_ns)
+        outcome, message = self._outcome(phase, summary, Left(distance, angle), elapsed, now_ns)
         self._status = GoalStatus(
             GoalPhase.DONE if outcome is not None else phase,
             outcome,
-            1.0 if outcome is Outcome.REACHED else self._progress(distance),
+            1.0 if outcome is Outcome.REACHED else self._progress(self._left(distance, angle)),
             elapsed,
             distance,
+            angle,
             message,
         )
         return self._status
+
+    def _left(self, distance_m: float, angle_rad: float) -> float:
+        """What is left to the goal, m: the way, or the angle in tolerances when that is more."""
+        turn = angle_rad * self._config.tolerance_m / self._config.tolerance_rad
+        return math.nan if math.isnan(turn) else max(distance_m, turn)
 
     def _next_phase(self, summary: PlanSummary, now_ns: int) -> GoalPhase:
         config = self._config
@@ -192,7 +225,7 @@ class GoalMonitor:
         if math.isnan(summary.distance_m) and config.tolerance_energy > 0.0:
             close = summary.energy <= config.tolerance_energy * factor
         else:
-            close = summary.distance_m <= config.tolerance_m * factor
+            close = self._left(summary.distance_m, summary.angle_rad) <= config.tolerance_m * factor
         there = close and summary.joint_speed_rad_s <= config.speed_rad_s
         if there and not near:
             self._near_ns = now_ns
@@ -200,15 +233,16 @@ class GoalMonitor:
 
     def _note_progress(self, summary: PlanSummary, now_ns: int) -> None:
         config = self._config
+        distance = self._left(summary.distance_m, summary.angle_rad)
         if math.isnan(self._first_m):
-            self._first_m = summary.distance_m
-        closer = summary.distance_m < self._best_m - config.stall_distance_m
+            self._first_m = distance
+        closer = distance < self._best_m - config.stall_distance_m
         lower = False
         if math.isfinite(self._best_energy):
             need = config.stall_energy * abs(self._best_energy)
             lower = summary.energy < self._best_energy - need
-        if closer or self._best_m == math.inf and math.isfinite(summary.distance_m):
-            self._best_m = summary.distance_m
+        if closer or self._best_m == math.inf and math.isfinite(distance):
+            self._best_m = distance
         if lower or self._best_energy == math.inf and math.isfinite(summary.energy):
             self._best_energy = summary.energy
             self._fall_ns = now_ns
@@ -222,7 +256,7 @@ class GoalMonitor:
         self,
         phase: GoalPhase,
         summary: PlanSummary | None,
-        distance: float,
+        left: Left,
         elapsed: float,
         now_ns: int,
     ) -> tuple[Outcome | None, str]:
@@ -233,7 +267,7 @@ class GoalMonitor:
                 f"{summary.goal_trust:.2f}); take it with this camera in this scene"
             )
         if phase is GoalPhase.NEAR and now_ns - self._near_ns >= config.hold_s * S and self._agreed(summary, now_ns):
-            return Outcome.REACHED, f"held within {self._tolerance(distance)} for {config.hold_s:.1f} s"
+            return Outcome.REACHED, f"held within {self._tolerance(left)} for {config.hold_s:.1f} s"
         if now_ns - self._trusted_ns >= config.trust_s * S and summary is not None:
             return Outcome.NOT_TRUSTED, (
                 f"the model does not explain what the camera sees (trust {summary.trust:.2f} "
@@ -241,23 +275,25 @@ class GoalMonitor:
             )
         if elapsed >= config.timeout_s:
             return Outcome.TIMEOUT, (
-                f"not reached within {config.timeout_s:.1f} s, {self._away(distance)}; "
+                f"not reached within {config.timeout_s:.1f} s, {self._away(left)}; "
                 f"allow more time or choose a nearer goal"
             )
         if phase is GoalPhase.FAR and now_ns - self._progress_ns >= config.stall_s * S:
             return Outcome.STALLED, (
-                f"no progress for {config.stall_s:.1f} s, {self._away(distance)}; "
+                f"no progress for {config.stall_s:.1f} s, {self._away(left)}; "
                 f"the goal may be out of reach"
             )
         return None, ""
 
-    def _tolerance(self, distance: float) -> str:
-        by_energy = math.isnan(distance) and self._config.tolerance_energy > 0.0
-        return f"energy {self._config.tolerance_energy:.4g}" if by_energy else f"{self._config.tolerance_m:.3f} m"
+    def _tolerance(self, left: Left) -> str:
+        config = self._config
+        if math.isnan(left.way_m) and config.tolerance_energy > 0.0:
+            return f"energy {config.tolerance_energy:.4g}"
+        return str(Left(config.tolerance_m if left.way_m else 0.0, config.tolerance_rad if left.angle_rad else 0.0))
 
-    def _away(self, distance: float) -> str:
-        if not math.isnan(distance):
-            return f"still {distance:.3f} m away"
+    def _away(self, left: Left) -> str:
+        if not math.isnan(left.way_m):
+            return f"still {left} away"
         wanted = f"{self._config.tolerance_energy:.4g}" if self._config.tolerance_energy > 0.0 else "not set, so it cannot be reached"
         return f"distance not known, lowest energy {self._best_energy:.4g}, tolerance_energy {wanted}"
 

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from wm_bridge.core.committed import Committed
-from wm_bridge.core.goal import GoalConfig, GoalMonitor, GoalPhase, GoalStatus, PlanSummary
+from wm_bridge.core.goal import GoalConfig, GoalPhase, GoalStatus, PlanSummary
+from wm_bridge.core.goal_kinds import Asked, GoalKind, JointsGoal, PictureGoal, PoseGoal, goal_problem, picture_problem, stages_of
 from wm_bridge.core.joints import JointTable, find_joints
 from wm_bridge.core.plan_step import GoalAnswer, LoopCounts, PlanLoopConfig, PlanStep
 from wm_bridge.core.plan_view import PlannerView, PlanView
+from wm_bridge.core.stages import Stages
 from wm_bridge.core.types import FloatArray, ImageArray, JointState, Observation, Trajectory
 from wm_bridge.core.waypoints import path_through, rest_at
 
@@ -58,7 +60,8 @@ class PlanLoop:
         self._planner = planner
         self._observe, self._speed = observe, speed
         self._config = config or PlanLoopConfig()
-        self._monitor = GoalMonitor(goal_config)
+        self._stages = Stages(goal_config)
+        self._goals: tuple[tuple[GoalKind, Any], ...] = ()  # asked for, and as the planner has it
         self._clock = clock
         self._joint_names = tuple(spec.joint_names)
         self.names = tuple(planner.joint_names)
@@ -67,7 +70,6 @@ class PlanLoop:
         self._upper = np.asarray(spec.upper, dtype=np.float64)[self._place]
         self._committed = Committed(spec, self.names)
         self._measured_s = 0.0
-        self._goal_trust = 1.0
         self._hold: FloatArray | None = None
         self._last_stamp_ns = 0
         self.counts = LoopCounts()
@@ -75,37 +77,48 @@ class PlanLoop:
     @property
     def status(self) -> GoalStatus:
         """Of the goal, as of the last step."""
-        return self._monitor.status
+        return self._stages.status
 
     @property
     def delay_s(self) -> float:
         """From a frame to the time when its plan is followed, as it is compensated."""
         return self._measured_s if self._config.delay_s is None else self._config.delay_s
 
-    def set_goal(
-        self, picture: ImageArray, now_ns: int, goal_config: GoalConfig | None = None
-    ) -> GoalAnswer:
-        """Start pursuing a picture; a picture the planner rejects leaves all as it was.
+    def set_goal(self, asked: Asked, now_ns: int, goal_config: GoalConfig | None = None) -> GoalAnswer:
+        """Start pursuing a goal, or pictures in a row; one that the planner rejects leaves all as it was.
 
         Args:
-            picture: (H, W, 3) uint8 RGB. now_ns: node time.
+            asked: see ``core.goal_kinds``. now_ns: node time.
             goal_config: replaces the settings when given.
         """
-        problem = _picture_problem(picture)
+        stages = stages_of(asked)
+        problem = goal_problem(stages)
         if problem:
-            return GoalAnswer(False, f"goal {problem}")
+            return GoalAnswer(False, problem)
         try:
-            goal = self._planner.encode_goal(picture, self._config.target)
-            trust = float(getattr(goal, "trust", 1.0))
-            self._planner.set_goal(goal)
-            self._planner.reset()
+            goals = tuple((goal, self._encoded(goal)) for goal in stages)
+            self._pursue(goals[0][1])
         except Exception as error:  # noqa: BLE001  the planner is foreign code
-            return GoalAnswer(False, f"the planner does not take this goal picture: {error}")
-        self._goal_trust = trust
+            return GoalAnswer(False, f"the planner does not take this goal: {error}")
+        self._goals = goals
         self._hold = None
         self._committed.clear()
-        self._monitor.begin(now_ns, goal_config)
+        self._stages.begin(now_ns, len(goals), goal_config)
         return GoalAnswer(True)
+
+    def _encoded(self, goal: GoalKind) -> Any:
+        """The planner's form of a goal."""
+        if isinstance(goal, JointsGoal):
+            return self._planner.joints_goal(goal.joints)
+        if isinstance(goal, PoseGoal):
+            return self._planner.pose_goal(goal.position, goal.rotation)
+        if goal.mask is None:
+            return self._planner.encode_goal(goal.picture, self._config.target)
+        return self._planner.encode_goal(goal.picture, self._config.target, goal.mask)
+
+    def _pursue(self, goal: Any) -> None:
+        self._planner.set_goal(goal)
+        self._planner.reset()
 
     def step(self, observation: Observation, now_ns: int) -> PlanStep:
         """Plan once.
@@ -135,7 +148,10 @@ class PlanLoop:
             if plan is not None:
                 summary = self._summary(plan, observation)
                 trajectory = self._trajectory(plan, reference, ahead, stamp_ns)
-        status = self._monitor.update(summary, now_ns)
+        stage = self._stages.stage
+        status = self._stages.update(summary, now_ns)
+        if self._stages.stage != stage:
+            self._pursue(self._goals[self._stages.stage][1])
         if plan is not None and status.phase is GoalPhase.DONE:
             trajectory = self._holding(reference, stamp_ns)
         old = self.counts
@@ -157,7 +173,7 @@ class PlanLoop:
         frame, joints = observation.frame, observation.joints
         if self.status.phase is GoalPhase.IDLE:
             return "no goal set; send a ReachGoal first"
-        problem = _picture_problem(frame.image)
+        problem = picture_problem(frame.image)
         if problem:
             return f"camera {problem}"
         missing = [name for name in self.names if name not in joints.names]
@@ -213,17 +229,21 @@ class PlanLoop:
         return plan, ""
 
     def _summary(self, plan: PlanView, observation: Observation) -> PlanSummary:
+        asked, goal = self._goals[self._stages.stage]
         hand = self._config.target == "hand"
         joints = observation.joints
         speed = np.abs(joints.velocity[find_joints(self.names, joints.names)]).max()
+        distance_m = plan.distance_m if hand or not isinstance(asked, PictureGoal) else plan.object_distance_m
+        masked = isinstance(asked, PictureGoal) and asked.mask is not None
         return PlanSummary(
             observation.frame.stamp_ns,
-            float(plan.distance_m if hand else plan.object_distance_m),
+            0.0 if isinstance(asked, JointsGoal) else float(distance_m),
             float(speed),
             float(plan.goal_energy),
             float(plan.trust),
-            self._goal_trust,
-            float(plan.joint_distance_rad) if hand else 0.0,
+            float(plan.goal_trust if masked else getattr(goal, "trust", 1.0)),
+            float(plan.joint_distance_rad) if hand and isinstance(asked, PictureGoal) else 0.0,
+            0.0 if isinstance(asked, PictureGoal) else float(plan.angle_rad),
         )
 
     def _trajectory(self, plan: PlanView, reference: FloatArray, ahead: FloatArray, stamp_ns: int) -> Trajectory:
@@ -238,12 +258,3 @@ class PlanLoop:
             self._hold = reference
         time_ns = round((self.delay_s + self._planner.period_s) * 1e9)
         return rest_at(self.names, self._hold, time_ns, stamp_ns)
-
-
-def _picture_problem(picture: object) -> str:
-    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8:
-        kind = picture.dtype if isinstance(picture, np.ndarray) else type(picture).__name__
-        return f"picture must be a uint8 array, got {kind}"
-    if picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        return f"picture must be (height, width, 3) RGB, got {picture.shape}"
-    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -31,6 +32,14 @@ class PlanView(Protocol):
         """Largest decoded distance of a joint to the goal."""
 
     @property
+    def angle_rad(self) -> float:
+        """Of a goal that asks for joints or an orientation: what is left to turn."""
+
+    @property
+    def goal_trust(self) -> float:
+        """0..1, of the goal as it looks beside the present frame."""
+
+    @property
     def trust(self) -> float:
         """0..1."""
 
@@ -46,8 +55,14 @@ class PlannerView(Protocol):
     def period_s(self) -> float:
         """Time between two way points, s."""
 
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> Any:
-        """Goal from a picture; target "hand" or "object": what has to match it."""
+    def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> Any:
+        """Goal from a picture; target "hand" or "object": what has to match it; mask (H, W): what counts of it."""
+
+    def joints_goal(self, joints: Mapping[str, float]) -> Any:
+        """Goal from joints by name, rad."""
+
+    def pose_goal(self, position: FloatArray, rotation: FloatArray | None = None) -> Any:
+        """Goal from a place (3,) m and orientation (3, 3) of the tool, base frame; None: free."""
 
     def set_goal(self, goal: Any) -> None:
         """Plan towards this from now on."""

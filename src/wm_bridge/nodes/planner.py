@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -13,6 +13,7 @@ from sensor_msgs.msg import Image
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge import resources
+from wm_bridge.core.effector import EffectorMotion, give_kinematics
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
@@ -29,10 +30,6 @@ from wm_bridge.ros.plan_output import PlanOutput
 from wm_bridge.ros.pursuit import Pursuit, PursuitConfig
 from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
-
-if TYPE_CHECKING:
-    from wm_bridge.core.effector import EffectorMotion
-
 
 @dataclass(frozen=True)
 class PlannerParams:
@@ -183,11 +180,9 @@ class PlannerNode(LifecycleNode):
         return Clearance(self.spec, config, planner.joint_names)
 
     def _motion_for(self, planner: Any) -> EffectorMotion | None:
-        """How joints follow the tool; None when the planner searches joints, and nothing is compiled for it."""
-        if planner.config.action_space == "joints":
+        """Where joints bring the tool; None when no arm of the robot is described that has them."""
+        if not (self.spec.urdf and any(set(planner.joint_names) <= set(self.spec.groups[arm]) for arm in self.spec.tools)):
             return None
-        from wm_bridge.core.effector import give_kinematics
-
         return give_kinematics(planner, self.spec)
 
     def _observe(self, joints: JointState) -> None:

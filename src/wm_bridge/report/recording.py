@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wm_bridge.bags.picture import decode_picture
+from wm_bridge.bags.reader import opened
 from wm_bridge.core.images import decode
 from wm_bridge.core.types import FloatArray, ImageArray
-from wm_bridge.report.salvage import salvage
 
 S = 1_000_000_000
 
@@ -82,16 +80,6 @@ class Recording:
         return decode_picture(self.frames[max(int(index), 0)][1])
 
 
-def decode_picture(data: bytes) -> ImageArray:
-    """PNG or JPEG bytes to (H, W, 3) RGB."""
-    import cv2
-
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError("the bag holds a picture that cannot be decoded")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def read(bag: Path) -> Recording:
     """Read a bag folder (or an mcap file); a damaged one gives what is there, and says so in ``note``."""
     recording = Recording()
@@ -106,30 +94,6 @@ def read(bag: Path) -> Recording:
     except Exception as error:  # noqa: BLE001  foreign files raise anything; what was read stays
         recording.note = f"{recording.note}; " * bool(recording.note) + f"the bag cannot be read further: {error}"
     return recording
-
-
-@contextmanager
-def opened(bag: Path) -> Iterator[tuple[Any, str]]:
-    """A reader of the bag, or of a mended copy of its mcap file; and what is wrong with it, "" = whole."""
-    from rosbags.highlevel import AnyReader, AnyReaderError
-
-    try:
-        reader = AnyReader([bag])
-        reader.open()
-    except (AnyReaderError, OSError) as error:
-        files = [bag] if bag.is_file() else sorted(bag.glob("*.mcap"))
-        if not files:
-            raise FileNotFoundError(f"no mcap file in {bag}") from error
-        note = f"the bag was cut off ({error}); shown is what had reached the disk"
-        with tempfile.TemporaryDirectory() as folder:
-            copy = salvage(files[0], Path(folder) / "salvaged.mcap")
-            with AnyReader([copy]) as reader:
-                yield reader, note
-        return
-    try:
-        yield reader, ""
-    finally:
-        reader.close()
 
 
 def _stamp(message: Any) -> int:

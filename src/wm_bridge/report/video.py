@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from wm_bridge.bags.picture import decode_picture
 from wm_bridge.core.types import FloatArray, ImageArray
-from wm_bridge.report.recording import Recording, decode_picture
+from wm_bridge.report.recording import Recording
 from wm_bridge.report.summary import Curve
 
 S = 1_000_000_000

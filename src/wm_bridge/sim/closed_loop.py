@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wm_bridge.core.goal import GoalConfig, Outcome
+from wm_bridge.core.goal_kinds import Asked
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.plan_view import PlannerView
-from wm_bridge.core.types import FloatArray, Frame, ImageArray, JointState, Observation, Reason
+from wm_bridge.core.types import FloatArray, Frame, JointState, Observation, Reason
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.sim.episodes import block_position
@@ -82,7 +83,7 @@ def measure(world: SimWorld, rng: np.random.Generator, noise: float) -> JointSta
 def run_episode(
     world: SimWorld,
     planner: PlannerView,
-    goal_picture: ImageArray,
+    goal: Asked,
     rng: np.random.Generator,
     safety: SafetyConfig,
     settings: LoopSettings = LoopSettings(),
@@ -90,7 +91,7 @@ def run_episode(
     target: str = "hand",
     blank: bool = False,
 ) -> Trace:
-    """Pursue ``goal_picture`` from the world's present state.
+    """Pursue ``goal`` from the world's present state.
 
     Args:
         target: "hand" or "object", what the goal monitor watches.
@@ -108,7 +109,7 @@ def run_episode(
     guard.tick(now, now)
     guard.reset(now, now)
     guard.enable(True)
-    answer = loop.set_goal(goal_picture, now)
+    answer = loop.set_goal(goal, now)
     if not answer.ok:
         raise ValueError(answer.message)
     trace = Trace()

@@ -1,0 +1,1 @@
+"""Recordings of the graph: opening whole and cut-off bags, pictures out of them."""
