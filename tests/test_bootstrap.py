@@ -29,8 +29,10 @@ def bare(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "src" / "wm_bridge" / "cli", place / "src" / "wm_bridge" / "cli", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("wm", "src/wm_bridge/__init__.py", "src/wm_bridge/errors.py"):
         shutil.copy(ROOT / name, place / name)
-    (place / venv_setup.COMPILED).parent.mkdir()
-    shutil.copy(ROOT / venv_setup.COMPILED, place / venv_setup.COMPILED)
+    for name in venv_setup.COMPILED:
+        file = Path("src/wm_bridge") / f"{name}.py"
+        (place / file).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / file, place / file)
     shutil.copytree(ROOT / "requirements", place / "requirements")
     for package in venv_setup.INTERFACES:
         shutil.copytree(ROOT / package, place / package)
@@ -150,7 +152,7 @@ def test_the_keys_follow_what_the_steps_depend_on(bare):
     dev = bare / "requirements/dev.txt"
     dev.write_text(dev.read_text() + "\n")
     assert {name for name, key in keys().items() if key != before[name]} == {"wm_interfaces", "dev"}
-    compiled = bare / venv_setup.COMPILED
+    compiled = bare / "src" / "wm_bridge" / f"{venv_setup.COMPILED[0]}.py"
     compiled.write_text(compiled.read_text() + "\n")
     assert {name for name, key in keys().items() if key != before[name]} == {"wm_interfaces", "dev", "compiled"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -232,13 +233,12 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--shift", action="store_true", help="under changed light and a moved camera")
     parser.add_argument("--ros", action="store_true", help="through the running graph in real time; see --ros --help")
     parser.add_argument("--goal-kind", choices=KINDS, default="picture", help="how the goal is asked for (default picture), see bench/reach_kinds.py")
-    parser.add_argument("--duration", type=float, help="of an episode, s (default 8, of a sequence 12)")
     parser.add_argument("--only", nargs="*", help="rows to run, e.g. planner random")
     parser.add_argument("--oracle-episodes", type=int, default=20, help="the oracle simulates: 10x slower")
     args = parser.parse_args(argv)
     checkpoint, config = default_checkpoint(args), planner_config(args)
     kind = args.goal_kind
-    settings = LoopSettings(latency_ms=args.latency_ms, duration_s=args.duration or (12.0 if kind == "sequence" else 8.0))
+    settings = LoopSettings(latency_ms=args.latency_ms)
 
     def row(controller: str, episodes: int, shift: str = "none", control: bool = False) -> list[dict[str, float]]:
         jobs = [
@@ -250,6 +250,7 @@ def main(argv: list[str]) -> int:
         return run_jobs(jobs, args.workers)
 
     if kind != "picture":
+        settings = dataclasses.replace(settings, duration_s=12.0 if kind == "sequence" else 8.0, rest_s=1.0)
         result = kind_table(kind, args, row)
         BenchResult(f"reach --goal-kind {kind}", args.seed, weights_hash(checkpoint), *result).show(args.json)
         return 0

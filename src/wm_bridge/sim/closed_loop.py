@@ -36,6 +36,7 @@ class LoopSettings:
         compensate: plan from what will be seen after the latency.
         width, height: of the camera picture.
         position_noise: standard deviation of the measured joints, rad.
+        rest_s: an episode ends so long after its goal is done, when the arm only holds; None: it goes on.
     """
 
     duration_s: float = 8.0
@@ -44,6 +45,7 @@ class LoopSettings:
     width: int = 320
     height: int = 240
     position_noise: float = 0.001
+    rest_s: float | None = None
 
 
 @dataclass
@@ -119,6 +121,8 @@ def run_episode(
     delay = settings.latency_ms * 1_000_000 // TICK_NS
     waiting: dict[int, object] = {}
     for tick in range(ticks):
+        if settings.rest_s is not None and tick * 0.01 > trace.outcome_s + settings.rest_s:
+            break
         now = world.time_ns + 1
         joints = measure(world, rng, settings.position_noise)
         guard.observe_state(joints, now, now)
