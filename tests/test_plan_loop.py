@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from wm_bridge.core.goal import GoalConfig, GoalPhase, Outcome
+from wm_bridge.core.goal_kinds import JointsGoal, PictureGoal, PoseGoal
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.tracking import TrajectoryTracker
@@ -286,3 +287,89 @@ def test_a_planner_for_another_robot_is_refused_at_once():
     planner.joint_names = ("knee",)
     with pytest.raises(ValueError, match="knee"):
         PlanLoop(planner, SPEC)
+
+
+class ManyGoals(StepPlanner):
+    """Takes every kind of goal and notes what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked, self.pursued = [], []
+
+    def encode_goal(self, image, target="hand", mask=None):
+        self.asked.append(("picture", int(image.flat[0]), mask))
+        return SimpleNamespace(trust=1.0, name=f"picture {image.flat[0]}")
+
+    def joints_goal(self, joints):
+        if "tail" in joints:
+            raise ValueError("there is no joint tail")
+        self.asked.append(("joints", dict(joints)))
+        return SimpleNamespace(trust=1.0, name="joints")
+
+    def pose_goal(self, position, rotation=None):
+        self.asked.append(("pose", tuple(position), rotation))
+        return SimpleNamespace(trust=1.0, name="pose")
+
+    def set_goal(self, goal):
+        self.pursued.append(goal.name)
+
+
+def pursue(asked, config=None, **change):
+    """A loop that is at its goal at once, and its planner."""
+    planner = ManyGoals()
+    planner.change = {"distance_m": 0.001, "joint_distance_rad": 9.0, "angle_rad": 0.01, "goal_trust": 1.0} | change
+    made = PlanLoop(planner, SPEC, None, config)
+    answer = made.set_goal(asked, 900 * MS)
+    return made, planner, answer
+
+
+def steps(made, count=8):
+    return [made.step(observation(1000 + 100 * k), (1000 + 100 * k) * MS) for k in range(count)]
+
+
+def test_joints_are_reached_by_their_angle_alone():
+    made, planner, answer = pursue(JointsGoal({"wrist": 0.2}), distance_m=float("nan"))
+    assert answer.ok and planner.asked == [("joints", {"wrist": 0.2})]
+    assert steps(made)[-1].outcome is Outcome.REACHED
+    far, _, _ = pursue(JointsGoal({"wrist": 0.2}), angle_rad=0.06)
+    assert steps(far)[-1].outcome is None
+
+
+def test_a_pose_is_reached_by_place_and_turn():
+    made, planner, answer = pursue(PoseGoal(np.array([0.3, 0.0, 0.7]), np.eye(3)))
+    assert answer.ok and planner.asked[0][:2] == ("pose", (0.3, 0.0, 0.7))
+    assert steps(made)[-1].outcome is Outcome.REACHED
+    turned, _, _ = pursue(PoseGoal(np.array([0.3, 0.0, 0.7]), np.eye(3)), angle_rad=0.3)
+    away, _, _ = pursue(PoseGoal(np.array([0.3, 0.0, 0.7])), distance_m=0.2)
+    assert steps(turned)[-1].outcome is None and steps(away)[-1].outcome is None
+
+
+def test_a_goal_that_the_planner_refuses_leaves_the_old_one():
+    made, planner, _ = pursue(JointsGoal({"wrist": 0.2}))
+    answer = made.set_goal(JointsGoal({"tail": 1.0}), 950 * MS)
+    assert not answer.ok and answer.message == "the planner does not take this goal: there is no joint tail"
+    assert planner.pursued == ["joints"] and steps(made)[-1].outcome is Outcome.REACHED
+
+
+def test_pictures_in_a_row_are_pursued_one_after_the_other():
+    first, second = np.full((4, 4, 3), 1, np.uint8), np.full((4, 4, 3), 2, np.uint8)
+    made, planner, answer = pursue(
+        [PictureGoal(first), PictureGoal(second)], GoalConfig(switch_energy=0.1), distance_m=0.2, goal_energy=0.05, joint_distance_rad=0.0
+    )
+    assert answer.ok and planner.pursued == ["picture 1"]
+    step = made.step(observation(1000), 1000 * MS)
+    assert planner.pursued == ["picture 1", "picture 2"] and (step.status.stage, step.status.stages) == (2, 2)
+    planner.change["distance_m"] = 0.001
+    assert [made.step(observation(1100 + 100 * k), (1100 + 100 * k) * MS) for k in range(8)][-1].outcome is Outcome.REACHED
+    bad = made.set_goal([PictureGoal(first), PictureGoal(second[..., 0])], 2000 * MS)
+    assert not bad.ok and bad.message.startswith("goal 2 of 2: picture must be (height, width, 3)")
+    assert not made.set_goal([], 2000 * MS).ok
+
+
+def test_of_a_masked_picture_the_trust_is_that_beside_the_frame():
+    mask = np.ones((4, 4), np.uint8)
+    made, planner, answer = pursue(PictureGoal(PICTURE, mask), goal_trust=0.0)
+    assert answer.ok and planner.asked[0][2] is mask
+    assert steps(made, 1)[-1].outcome is Outcome.NOT_TRUSTED
+    whole, _, _ = pursue(PictureGoal(PICTURE), goal_trust=0.0)
+    assert steps(whole, 1)[-1].outcome is None

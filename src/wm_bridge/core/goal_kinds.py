@@ -46,7 +46,7 @@ def stages_of(asked: Asked) -> tuple[GoalKind, ...]:
     """What is to be reached one after the other, the last one to stay at."""
     if isinstance(asked, PictureGoal | JointsGoal | PoseGoal):
         return (asked,)
-    return (PictureGoal(asked),) if isinstance(asked, np.ndarray) else tuple(asked)
+    return tuple(asked) if isinstance(asked, Sequence) else (PictureGoal(asked),)
 
 
 def goal_problem(stages: Sequence[GoalKind]) -> str:
