@@ -14,8 +14,10 @@ import realsense_recording as recording
 from conftest import wait_until
 from realsense_recording import COEFFICIENTS, HEIGHT, WIDTH
 from ros_probe import Probe, probing, use_fast_dds_profile
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from wm_bridge.ros import qos
+from wm_bridge.core.types import Frame
+from wm_bridge.ros import convert, qos
 
 
 @contextmanager
@@ -78,6 +80,35 @@ def test_a_calibrated_fisheye_tells_its_distortion(ros_env, tmp_path):
         info = probe.fresh("camera/camera_info", 30.0)
         assert info.distortion_model == "equidistant" and list(info.d) == [-0.02, 0.03, -0.01, 0.001]
         assert list(info.k) == [44.0, 0, 31.0, 0, 45.0, 23.0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_pictures_of_another_driver_keep_their_stamp_and_frame(ros_env, compressed):
+    source = "/other/image_raw" + "/compressed" * compressed
+    with camera(ros_env, "camera_driver:=topic", f"source:={source}", "rate_hz:=20.0") as (_, probe):
+        kind = CompressedImage if compressed else Image
+        pictures, infos = probe.node.create_publisher(kind, source, 1), probe.node.create_publisher(CameraInfo, "/other/camera_info", 1)
+        wait_until(lambda: pictures.get_subscription_count() and infos.get_subscription_count(), 20.0, "the camera node listens")
+        info = CameraInfo(width=32, height=24, k=[40.0, 0, 16, 0, 40, 12, 0, 0, 1], distortion_model="equidistant", d=[0.1, 0.0, 0.0, 0.0])
+        frame = Frame(np.full((24, 32, 3), (200, 100, 50), np.uint8), 0, "left_eye_optical")
+
+        def heard():
+            frame.image[0, 0, 0] ^= 1
+            stamped = Frame(frame.image, probe.node.get_clock().now().nanoseconds, frame.frame_id)
+            infos.publish(info)
+            pictures.publish(convert.to_jpeg(stamped, 95) if compressed else convert.to_image(stamped))
+            sent.append(stamped.stamp_ns)
+            return probe.count["camera/image_raw"] > 3 and probe.count["camera/camera_info"] > 1
+
+        sent = []
+        wait_until(heard, 20.0, "pictures go through")
+        image, told = probe.last["camera/image_raw"], probe.last["camera/camera_info"]
+        assert convert.from_time(image.header.stamp) in sent and image.header.frame_id == "left_eye_optical"
+        assert np.abs(pixels(image).astype(int).mean((0, 1)) - (200, 100, 50)).max() < 4
+        assert told.distortion_model == "equidistant" and list(told.d) == [0.1, 0, 0, 0] and told.width == 32
+        before = probe.count["camera/image_raw"]
+        wait_until(lambda: any("no picture on /other" in s.message for m in probe.heard["/diagnostics"] for s in m.status), 20.0, "silence is told")
+        assert probe.count["camera/image_raw"] <= before + 2, "an old picture is not sent again"
 
 
 def test_a_camera_that_is_not_there_says_so_and_what_to_do(ros_env):

@@ -6,10 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wm_bridge.bags.reader import opened
-from wm_bridge.core.images import decode
+from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import ImageArray
 
 S = 1_000_000_000
@@ -45,16 +43,6 @@ def picture_at(bag: Path, time_s: float, topic: str = "") -> ImageArray:
         raise ValueError(f"bag {bag} cannot be read: {error}") from error
 
 
-def decode_picture(data: bytes) -> ImageArray:
-    """PNG or JPEG bytes to (H, W, 3) RGB."""
-    import cv2
-
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError("the bag holds a picture that cannot be decoded")
-    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
-
-
 def _picture(reader: Any, note: str, bag: Path, time_s: float, topic: str) -> ImageArray:
     names = (topic.strip("/"),) if topic else _USUAL
     cut = f" (as far as it goes: {note})" if note else ""
@@ -79,5 +67,5 @@ def _picture(reader: Any, note: str, bag: Path, time_s: float, topic: str) -> Im
     connection, data = found
     message = reader.deserialize(data, connection.msgtype)
     if connection.msgtype == _KINDS[1]:
-        return decode_picture(bytes(message.data))
+        return decompress(bytes(message.data))
     return decode(bytes(message.data), message.height, message.width, message.encoding, message.step)

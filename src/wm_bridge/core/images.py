@@ -19,6 +19,19 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
 }
 
 
+def decompress(data: bytes | bytearray | memoryview | ImageArray) -> ImageArray:
+    """PNG or JPEG bytes to (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: no such picture.
+    """
+    flat = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(flat, cv2.IMREAD_COLOR) if flat.size else None
+    if picture is None:
+        raise ValueError(f"{flat.size} bytes that are no PNG or JPEG picture")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
+
+
 def decode(
     data: bytes | bytearray | memoryview | ImageArray,
     height: int,

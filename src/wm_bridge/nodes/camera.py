@@ -22,7 +22,7 @@ from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, set_nicene
 from wm_bridge.ros.params import declare, setting
 
 
-DRIVERS = ("mujoco", "opencv", "realsense")
+DRIVERS = ("mujoco", "opencv", "realsense", "topic")
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class CameraParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    camera_driver: str = setting("mujoco", "mujoco, opencv or realsense")
+    camera_driver: str = setting("mujoco", "mujoco, opencv, realsense, or topic: pictures of another driver")
     camera: str = setting("front", "simulation: front, left_eye or right_eye")
-    source: str = setting("0", "opencv: device number, path, or stream address")
+    source: str = setting("0", "opencv: device number, path, or stream address; topic: its name, .../compressed for JPEG")
     width: int = setting(320, "pixels", 16, 4096)
     height: int = setting(240, "pixels", 16, 4096)
     rate_hz: float = setting(15.0, "pictures per second (node time)", 0.5, 120.0)
@@ -46,7 +46,7 @@ class CameraParams:
     playback: str = setting("", "realsense: recording (.db3) instead of a camera, played again and again")
     depth: bool = setting(False, "realsense: publish depth as well, aligned with the picture")
     exposure_us: float = setting(0.0, "realsense: exposure of the colour sensor, microseconds; 0: automatic", 0.0, 1e6)
-    frame_id: str = setting("camera_optical", "real cameras: optical frame")
+    frame_id: str = setting("camera_optical", "real cameras: optical frame (topic: name that driver's here, its pictures keep it)")
     parent_frame: str = setting("base_link", "real cameras: frame that the pose is given in")
     pose: list[float] = setting(
         [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "real cameras: x y z (m) and quaternion x y z w of the camera"
@@ -76,7 +76,6 @@ class CameraNode(Node):
         self._problem = ""
         self.camera = self._make_camera()
         self.camera.connect()
-        self._info = convert.to_camera_info(self.camera.info, 0)
         self._image = publisher(self, "camera/image_raw")
         self._jpeg = publisher(self, "camera/image_raw/compressed") if self.params.jpeg else None
         self._depth = publisher(self, "camera/depth/image_raw") if self.params.depth else None
@@ -112,11 +111,13 @@ class CameraNode(Node):
                 self.camera.disconnect()  # opened again at the next period
             return
         if frame.stamp_ns == self._last_ns:
-            return  # the simulation stands still
+            return  # nothing new
         self._last_ns, self._problem = frame.stamp_ns, ""
         self._image.publish(convert.to_image(frame))
-        self._info.header.stamp = convert.to_time(frame.stamp_ns)
-        self._info_out.publish(self._info)
+        try:
+            self._info_out.publish(convert.to_camera_info(self.camera.info, frame.stamp_ns))
+        except CameraError as error:
+            self._problem = str(error)
         if self._jpeg is not None:
             self._jpeg.publish(convert.to_jpeg(frame))
         if self._depth is not None and (depth := self.camera.depth) is not None:
@@ -127,15 +128,13 @@ class CameraNode(Node):
         self._static = publisher(self, "/tf_static")
         if self.params.camera_driver != "mujoco":
             xyz, xyzw = np.array(self.params.pose[:3]), np.array(self.params.pose[3:])
-            transform = convert.to_transform_parts(
-                self.params.parent_frame, self._info.header.frame_id, xyz, xyzw, 0
-            )
+            transform = convert.to_transform_parts(self.params.parent_frame, self.params.frame_id, xyz, xyzw, 0)
         elif self.params.camera == "front":
             from wm_bridge.sim.config import SceneConfig
             from wm_bridge.sim.scene import front_optical_pose
 
             transform = convert.to_transform(
-                self._base_frame, self._info.header.frame_id, front_optical_pose(SceneConfig()), 0
+                self._base_frame, self.camera.info.frame_id, front_optical_pose(SceneConfig()), 0
             )
         else:
             return  # the eyes are links of the robot
@@ -171,6 +170,10 @@ class CameraNode(Node):
                 frame_id=params.frame_id,
             )
             return RealSenseCamera(settings, lambda: now_ns(self))
+        if params.camera_driver == "topic":
+            from wm_bridge.ros.topic_camera import TopicCamera
+
+            return TopicCamera(self, params.source)
         # Mesa draws with all cores unless told otherwise; the planner needs one of them.
         os.environ.setdefault("LP_NUM_THREADS", "1")
         from wm_bridge.cameras.mujoco import MujocoCamera

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wm_bridge.bags.picture import decode_picture
 from wm_bridge.bags.reader import opened
-from wm_bridge.core.images import decode
+from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import FloatArray, ImageArray
 
 S = 1_000_000_000
@@ -77,7 +76,7 @@ class Recording:
         if not self.frames:
             return None
         index = np.searchsorted([stamp for stamp, _ in self.frames], stamp_ns, side="right") - 1
-        return decode_picture(self.frames[max(int(index), 0)][1])
+        return decompress(self.frames[max(int(index), 0)][1])
 
 
 def read(bag: Path) -> Recording:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_bridge.bags.picture import decode_picture
+from wm_bridge.core.images import decompress
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.report.recording import Recording
 from wm_bridge.report.summary import Curve
@@ -60,7 +60,7 @@ def write(path: Path, recording: Recording, goals: Sequence[Curve]) -> int:
             while index + 1 < len(recording.frames) and recording.frames[index + 1][0] <= now:
                 index += 1
             if index != shown:
-                camera, shown = fit(decode_picture(recording.frames[index][1])), index
+                camera, shown = fit(decompress(recording.frames[index][1])), index
             writer.write(cv2.cvtColor(compose(recording, goals, now, camera), cv2.COLOR_RGB2BGR))
     finally:
         writer.release()

@@ -26,7 +26,7 @@ from transforms3d.quaternions import mat2quat
 from wm_interfaces.msg import Heartbeat, JointHealth, PlanReport, SafetyState, SafetyVerdict
 
 from wm_bridge.cameras.base import CameraInfo
-from wm_bridge.core.images import decode
+from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import (
     Command,
     DepthImage,
@@ -101,6 +101,15 @@ def from_image(message: Image) -> Frame:
     return Frame(image, from_time(message.header.stamp), message.header.frame_id)
 
 
+def from_compressed(message: CompressedImage) -> Frame:
+    """PNG or JPEG picture to a Frame.
+
+    Raises:
+        ValueError: another format (depth, h264), or damaged.
+    """
+    return Frame(decompress(bytes(message.data)), from_time(message.header.stamp), message.header.frame_id)
+
+
 def to_jpeg(frame: Frame, quality: int = 85) -> CompressedImage:
     """Frame to a JPEG picture."""
     import cv2
@@ -131,6 +140,17 @@ def to_camera_info(info: CameraInfo, stamp_ns: int) -> CameraInfoMsg:
     message.header.stamp = to_time(stamp_ns)
     message.header.frame_id = info.frame_id
     return message
+
+
+def from_camera_info(message: CameraInfoMsg) -> CameraInfo:
+    """Intrinsics as another driver tells them; no coefficients reads as no distortion.
+
+    Raises:
+        ValueError: sizes, numbers or a distortion model that make no sense here.
+    """
+    model = message.distortion_model or "plumb_bob"
+    D = np.array(message.d) if len(message.d) else np.zeros(4 if model == "equidistant" else 5)
+    return CameraInfo(message.width, message.height, np.array(message.k).reshape(3, 3), message.header.frame_id, D, model)
 
 
 # Joints -------------------------------------------------------------------------------------
