@@ -73,10 +73,10 @@ def foreign(tmp_path):
     parts = [LINK.format(name) for name in ("base", "a", "b", "c", "d")]
     parts += ['<link name="finger"><collision><geometry><box size="0.02 0.02 0.05"/></geometry></collision></link>', '<link name="tip"/>']
     parts += [JOINT.format(*row) for row in (
+        ("j4", "c", "d", "revolute", 0.32, "0 0 1", LIMIT),
         ("j1", "base", "a", "continuous", 0.32, "0 0 1", ""),
         ("j2", "a", "b", "revolute", 0.32, "0 1 0", LIMIT),
         ("j3", "b", "c", "revolute", 0.32, "0 1 0", LIMIT),
-        ("j4", "c", "d", "revolute", 0.32, "0 0 1", LIMIT),
         ("slide", "d", "finger", "prismatic", 0.32, "1 0 0", '<limit lower="0" upper="0.04" velocity="1" effort="5"/>'),
         ("end", "d", "tip", "fixed", 0.4, "0 0 1", ""),
     )]  # fmt: skip
@@ -98,10 +98,10 @@ def checkout(tmp_path, monkeypatch):
 def test_a_foreign_arm_gets_files_that_everything_can_read(foreign, checkout, tmp_path, capsys):
     assert new_robot.main([str(foreign), "--packages", str(tmp_path / "ws"), "--tool", "tip"]) == 0
     said = capsys.readouterr().out
-    assert "joint j1 has no limits" in said and "joint slide is prismatic" in said and "5 meshes became capsules" in said
+    assert "joint j1 has no limits" in said and "joint slide is prismatic" in said and "j2, j3, j4: limited to 1 rad/s" in said and "5 meshes became capsules" in said
     spec = robots.load("foreign_arm")
     assert spec.joint_names == ("j1", "j2", "j3", "j4")
-    assert spec.upper.tolist() == [3.14, 2, 2, 2] and spec.velocity.tolist() == [1, 2, 2, 2] and spec.effort.tolist() == [10, 30, 30, 30]
+    assert spec.upper.tolist() == [3.14, 2, 2, 2] and spec.velocity.tolist() == [1, 1, 1, 1] and spec.effort.tolist() == [10, 30, 30, 30]
     tool = Kinematics(spec).forward(np.zeros(4), "tip")[:3, 3]
     np.testing.assert_allclose(tool, [0, 0, 4 * 0.32 + 0.4 - 0.0], atol=1e-9)
     box = spec.workspaces["arm"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _TURNS = ("revolute", "continuous")
 _POSTURES = 2000  # random ones, for the reach and for links that always touch
 _ROOM_M = 0.05
 _HALF_TURN = 3.14
+_FASTEST = 1.0  # rad/s
 _CLOSE_M = 0.01  # self_margin_m of config/safety.yaml
 
 
@@ -68,7 +70,8 @@ def describe(source: Path, name: str, packages: Sequence[Path] = (), tool: str =
     assert root is not None
     _fix_others(root, notes)
     meshes = simplify(source, root, packages, notes)
-    joints = [_joint(element, notes) for element in root.findall("joint") if element.get("type") in _TURNS]
+    turning = [element for element in root.findall("joint") if element.get("type") in _TURNS]
+    joints = [_joint(element, notes) for element in sorted(turning, key=_depths(root))]
     if not joints:
         raise UserError(f"{source.name} has no revolute or continuous joints", "give the URDF of an arm", 2)
     ET.indent(tree)
@@ -80,6 +83,10 @@ def describe(source: Path, name: str, packages: Sequence[Path] = (), tool: str =
     model = pinocchio.buildModelFromXML(text)
     reach, touching = _explore(model, text, tool, joints, seed)
     notes.append(f"shapes: {meshes} meshes became capsules; compare them with the robot in RViz (collision enabled)")
+    fast = [joint.name for joint in joints if joint.velocity > _FASTEST]
+    if fast:
+        joints = [dataclasses.replace(joint, velocity=min(joint.velocity, _FASTEST)) for joint in joints]
+        notes.append(f"{', '.join(fast)}: limited to {_FASTEST:g} rad/s until you raise it; URDFs often hold placeholders")
     notes.append("accelerations and jerks are a guess (5 rad/s^2, 100 rad/s^3): take the maker's, or lower")
     notes.append("home is the middle of each joint's range: choose a rest pose from which the arm can safely start")
     notes.append("workspace is the box that the arm can reach; table: false. Enter the true table and make the box smaller")
@@ -132,18 +139,24 @@ def _joint(element: ET.Element, notes: list[str]) -> _Joint:
     return _Joint(name, **values)
 
 
-def _ends(root: ET.Element) -> tuple[str, str]:
-    """Root link, and the link at the end of the longest chain."""
+def _depths(root: ET.Element) -> Callable[[ET.Element], int]:
+    """How far from the root the link lies that a joint moves; of a link itself, where it lies."""
     parent = {j.find("child").get("link"): j.find("parent").get("link") for j in root.findall("joint")}  # type: ignore[union-attr]
-    links = [link.get("name", "") for link in root.findall("link")]
 
-    def depth(link: str) -> int:
-        count, at = 0, parent.get(link)
-        while at is not None:
-            count, at = count + 1, parent.get(at)
+    def depth(element: ET.Element) -> int:
+        at = element.get("name") if element.tag == "link" else element.find("child").get("link")  # type: ignore[union-attr]
+        count = 0
+        while (at := parent.get(at)) is not None:
+            count += 1
         return count
 
-    return next(link for link in links if link not in parent), max(links, key=depth)
+    return depth
+
+
+def _ends(root: ET.Element) -> tuple[str, str]:
+    """Root link, and the link at the end of the longest chain."""
+    links, depth = root.findall("link"), _depths(root)
+    return min(links, key=depth).get("name", ""), max(links, key=depth).get("name", "")
 
 
 def _explore(model: pinocchio.Model, text: str, tool: str, joints: Sequence[_Joint], seed: int) -> tuple[FloatArray, list[tuple[str, str]]]:
