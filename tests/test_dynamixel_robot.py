@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from conftest import wait_until
 
+from wm_bridge.bench import bus as bench_bus
+from wm_bridge.bench import bus_faults
 from wm_bridge.core.types import Command
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.base import RobotError
@@ -22,6 +24,7 @@ from wm_bridge.robots.dynamixel.poll import Poll
 from wm_bridge.robots.dynamixel.port import latency_ms
 from wm_bridge.robots.dynamixel.robot import LIMP, SILENT, BusSettings, DynamixelRobot
 from wm_bridge.robots.dynamixel.servo_sim import OVERHEAT, Surroundings
+from wm_bridge.robots.gate import CommandGate
 
 SPEC = robot_spec.load("nico")
 MOTORS = motor_map.load("nico_rh4d")
@@ -306,3 +309,21 @@ def test_the_thread_cycles_and_leaves_the_arm_held(bus, verified):
     time.sleep(0.1)
     assert robot.cycles == cycles and np.abs(where(bus) - here).max() < 0.15
     assert all(bus.servos[motor.ident].torque for motor in MOTORS.joints)
+
+
+@pytest.mark.parametrize("kind", ["dead", "unplug"])
+def test_a_fault_trial_of_the_benchmark_ends_well(kind):
+    outcome = bus_faults.trial(kind, seed=1, patience_ms=30.0, lost_ms=400.0)
+    assert outcome.good, outcome
+
+
+def test_a_fault_trial_fails_when_a_lost_robot_does_not_close_the_gate(monkeypatch):
+    monkeypatch.setattr(CommandGate, "close", lambda gate: None)
+    outcome = bus_faults.trial("unplug", seed=2, patience_ms=30.0, lost_ms=400.0, limit_s=2.0)
+    assert not outcome.good and outcome.detail == "not noticed"
+
+
+def test_the_wire_time_is_that_of_the_documents():
+    # goals: 8 + 14 * 5 bytes; common read: 7 + 14 * 3, 14 answers of 14 bytes; one read of 12 bytes: 8 + 18; 10 us each
+    assert bench_bus.wire_ms(0.0) == pytest.approx(0.01 * (78 + 49 + 196 + 26))
+    assert bench_bus.wire_ms(0.5) - bench_bus.wire_ms(0.0) == pytest.approx(15 * 0.5)

@@ -18,6 +18,7 @@ BENCHES = {
     "pipeline": "camera stamp to hardware command through the real graph",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
     "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
+    "bus": "NICO's servo bus on a pseudo-terminal: cycle, wire time, loop rate; --faults N: faults with N seeds each",
     "startup": "seconds to the moving arm, size of .venv",
 }
 

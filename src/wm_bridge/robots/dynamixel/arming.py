@@ -38,6 +38,20 @@ def torque_count(share: float) -> int:
     return round(1023 * share)
 
 
+def lost_settings(bus: ServoBus, ident: int, model: ServoModel, torque_limit: float) -> bool:
+    """True when a servo has no torque, no speed limit or another torque limit: its power failed, or it protects itself.
+
+    One read; no answer is not a sign of it.
+    """
+    fields = [model[name] for name in ("torque", "moving_speed", "torque_limit") if name in model.registers]
+    first = min(field.address for field in fields)
+    data = bus.read(Block(ident, first, max(field.address + field.size for field in fields) - first))
+    if data is None:
+        return False
+    torque, speed, *limit = (field.decode(data[field.address - first : field.address - first + field.size]) for field in fields)
+    return torque == 0 or speed == 0 or any(value != torque_count(torque_limit) for value in limit)
+
+
 def read_value(bus: ServoBus, ident: int, model: ServoModel, register: str) -> int | None:
     """One register; None without an answer."""
     field = model[register]

@@ -328,13 +328,8 @@ class DynamixelRobot(Robot):
                 there[0].limp = "has lost its torque or its settings (power failed, or it protects itself)"
 
     def _forgetful(self, joint: _Joint) -> bool:
-        """True when a servo lost what it was told: its power failed, or it switched itself off."""
         assert self._bus is not None
-        model, ident = joint.motor.model, joint.motor.ident
-        if 0 in (arming.read_value(self._bus, ident, model, name) for name in ("torque", "moving_speed")):
-            return True
-        told = arming.read_value(self._bus, ident, model, "torque_limit") if "torque_limit" in model.registers else None
-        return told is not None and told != arming.torque_count(self.motors.torque_limit)
+        return arming.lost_settings(self._bus, joint.motor.ident, joint.motor.model, self.motors.torque_limit)
 
     def _arm(self, joint: _Joint) -> str:
         assert self._bus is not None
