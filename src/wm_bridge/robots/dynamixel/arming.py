@@ -30,7 +30,7 @@ def arm(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: 
 
 def hold_at(bus: ServoBus, ident: int, model: ServoModel, count: int, speed: int) -> bool:
     """Goal and moving speed in one packet; True when acknowledged."""
-    return bus.write(ident, model.target[0], model.targets(count, speed))
+    return _write(bus, ident, model.target[0], model.targets(count, speed))
 
 
 def torque_count(share: float) -> int:
@@ -53,10 +53,13 @@ def lost_settings(bus: ServoBus, ident: int, model: ServoModel, torque_limit: fl
 
 
 def read_value(bus: ServoBus, ident: int, model: ServoModel, register: str) -> int | None:
-    """One register; None without an answer."""
+    """One register; None without an answer to any of three requests."""
     field = model[register]
-    data = bus.read(Block(ident, field.address, field.size))
-    return None if data is None else field.decode(data)
+    for _ in range(_TRIES):
+        data = bus.read(Block(ident, field.address, field.size))
+        if data is not None:
+            return field.decode(data)
+    return None
 
 
 def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: float) -> tuple[str, int]:
@@ -68,11 +71,11 @@ def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_li
     count = min(max(second, model.lowest), model.highest)
     if "torque_limit" in model.registers:
         field = model["torque_limit"]
-        if not bus.write(ident, field.address, field.encode(torque_count(torque_limit))):
+        if not _write(bus, ident, field.address, field.encode(torque_count(torque_limit))):
             return "refuses its torque limit", 0
     if not hold_at(bus, ident, model, count, speed):
         return f"refuses to hold at count {count}: outside of its own angle limits?", 0
-    if not bus.write(ident, model["torque"].address, b"\x01"):
+    if not _write(bus, ident, model["torque"].address, b"\x01"):
         return "refuses torque", 0
     for register, value in {"torque": 1, "goal": count, "moving_speed": speed}.items():
         found = read_value(bus, ident, model, register)
@@ -80,3 +83,7 @@ def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_li
             off = " (it has switched itself off: hot or overloaded?)" if register == "torque" and found == 0 else ""
             return f"{register} reads {found}, wrote {value}{off}", 0
     return "", count
+
+
+def _write(bus: ServoBus, ident: int, address: int, data: bytes) -> bool:
+    return any(bus.write(ident, address, data) for _ in range(_TRIES))
