@@ -13,8 +13,10 @@ from sensor_msgs.msg import Image
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge import resources
+from wm_bridge.core.axes import Axes
 from wm_bridge.core.effector import EffectorMotion, give_kinematics
 from wm_bridge.core.goal import GoalConfig, Outcome
+from wm_bridge.core.joints import find_joints
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.types import JointState
@@ -36,17 +38,20 @@ class PlannerParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    checkpoint: str = setting("", "path of the world model; empty = the one shipped for the robot")
+    checkpoint: str = setting("", "path of the world model, compact or V-JEPA 2-AC; empty = the one shipped for the robot")
+    encoder: str = setting("", "V-JEPA 2-AC: file or folder of the encoder; empty = in the checkpoint")
+    axes: str = setting("", "file of ./wm calibrate-axes: how the model's action axes lie to the robot; empty = as the base")
     autostart: bool = setting(True, "configure and activate at start")
     seed: int = setting(0, "of the candidate sampling", 0, 2**31 - 1)
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
     threads: int = setting(1, "torch CPU threads", 1, 64)
-    search: str = setting("", "YAML file of the search; empty = config/compact_planner.yaml")
+    search: str = setting("", "YAML file of the search; empty = config/compact_planner.yaml or vjepa_planner.yaml")
     points: int = setting(5, "way points sent; the last one is at rest", 2, 64)
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
     delay_ms: float = setting(0.0, "from a frame to its plan being followed, to be compensated; -1 = measured, 0 = not", -1.0, 2000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
     tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
+    tolerance_energy: float = setting(0.0, "energy that counts as there where no distance is decoded; 0 = as in axes", 0.0, 1e6)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
     timeout_s: float = setting(20.0, "longest attempt", 0.1, 3600.0)
     blind_s: float = setting(3.0, "without a usable picture for this long a goal fails", 0.5, 60.0)
@@ -66,7 +71,9 @@ class PlannerNode(LifecycleNode):
         params = self.params
         try:
             self.spec = robot_spec.load(params.robot)
-            self._goal_config = GoalConfig(params.tolerance_m, hold_s=params.hold_s, timeout_s=params.timeout_s)
+            self._axes = Axes.read(Path(params.axes)) if params.axes else None
+            energy = params.tolerance_energy or (self._axes.tolerance_energy if self._axes else 0.0)
+            self._goal_config = GoalConfig(params.tolerance_m, tolerance_energy=energy, hold_s=params.hold_s, timeout_s=params.timeout_s)
         except (FileNotFoundError, ValueError) as error:
             raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
         self.planner: Any = None
@@ -151,14 +158,17 @@ class PlannerNode(LifecycleNode):
         from wm_planner.config import PlannerConfig, load_config
         from wm_planner.errors import PlannerError
         from wm_planner.mpc import Planner
+        from wm_planner.vjepa.store import is_imported
         from wm_planner.weights import shipped_checkpoint
 
         params = self.params
         try:
             path = Path(params.checkpoint) if params.checkpoint else shipped_checkpoint(self.spec.name)
-            search = Path(params.search) if params.search else resources.path("config/compact_planner.yaml")
-            config = load_config(PlannerConfig, search, {"threads": params.threads})
-            planner = Planner.load(path, config, seed=params.seed)
+            vjepa = is_imported(path)
+            usual = resources.path("config/vjepa_planner.yaml" if vjepa else "config/compact_planner.yaml")
+            changes = {"threads": params.threads, **(self._axes.settings() if self._axes else {})}
+            config = load_config(PlannerConfig, Path(params.search) if params.search else usual, changes)
+            planner = self._load_vjepa(path, config) if vjepa else Planner.load(path, config, seed=params.seed)
             PlanLoop(planner, self.spec)  # refuses foreign joints
             self._clearance = self._clearance_for(planner)
             planner.intrusion = self._clearance
@@ -171,6 +181,15 @@ class PlannerNode(LifecycleNode):
             ) from error
         self.get_logger().info(f"world model {path.name} for {len(planner.joint_names)} joints")
         return planner
+
+    def _load_vjepa(self, path: Path, config: Any) -> Any:
+        from wm_planner.vjepa.planner import ACPlanner
+
+        names = tuple(self.spec.groups[next(iter(self.spec.tools))])
+        index = find_joints(names, self.spec.joint_names)
+        limits = (self.spec.lower[index], self.spec.upper[index], self.spec.velocity[index])
+        encoder = Path(self.params.encoder) if self.params.encoder else None
+        return ACPlanner.load(path, config, names, limits, encoder, self.params.seed)
 
     def _clearance_for(self, planner: Any) -> Clearance | None:
         """What the safety node's distances leave free; None when it keeps none."""

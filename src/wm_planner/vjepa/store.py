@@ -96,6 +96,12 @@ def read_header(path: Path) -> Header:
     return Header(predictor, json.loads(metadata["encoder"]), json.loads(metadata["card"]))
 
 
+def is_imported(path: Path) -> bool:
+    """True for a file of this format, False for any other safetensors file."""
+    with opened(path) as file:
+        return bool((file.metadata() or {}).get("format") == FORMAT)
+
+
 def read_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
     """Tensors whose name begins with ``prefix``, which is taken off."""
     with opened(path) as file:
