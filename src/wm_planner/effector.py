@@ -45,6 +45,13 @@ class Space(Protocol):
     def joints(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) joint actions that candidates (S, H, D) stand for, from references ``start`` (A,) rad."""
 
+    def imagined(self, start: Tensor, actions: Tensor, joints: Tensor) -> Tensor:
+        """(S, H, A) joint actions that the model has to be told, where ``joints`` are sent.
+
+        They differ where the model's action axes lie otherwise than the base's: what it takes for its own x
+        is sent along the axis that looks like it.
+        """
+
     def actions(self, start: Tensor, joints: Tensor) -> Tensor:
         """(S, H, D) candidates that come nearest to joint actions (S, H, A)."""
 
@@ -61,6 +68,10 @@ class JointSpace:
     def joints(self, start: Tensor, actions: Tensor) -> Tensor:
         """See ``Space``."""
         return actions
+
+    def imagined(self, start: Tensor, actions: Tensor, joints: Tensor) -> Tensor:
+        """See ``Space``."""
+        return joints
 
     def actions(self, start: Tensor, joints: Tensor) -> Tensor:
         """See ``Space``."""
@@ -87,14 +98,21 @@ class EffectorSpace:
 
     def joints(self, start: Tensor, actions: Tensor) -> Tensor:
         """See ``Space``; autograd can follow it to first order."""
-        moves = self.spec.in_base(actions * self.spec.scale)[..., :6]
-        changes: Tensor = Following.apply(moves, start, self.kinematics)  # type: ignore[no-untyped-call]
+        return self.follow(start, self.spec.in_base(actions * self.spec.scale))
+
+    def imagined(self, start: Tensor, actions: Tensor, joints: Tensor) -> Tensor:
+        """See ``Space``."""
+        return joints if self.spec.R_base_frame is None else self.follow(start, actions * self.spec.scale)
+
+    def follow(self, start: Tensor, moves: Tensor) -> Tensor:
+        """(S, H, A) joint actions that follow tool motions (S, H, 7) in base axes."""
+        changes: Tensor = Following.apply(moves[..., :6], start, self.kinematics)  # type: ignore[no-untyped-call]
         return changes / self.joint_spec.scale
 
     def actions(self, start: Tensor, joints: Tensor) -> Tensor:
         """See ``Space``."""
         poses = self.poses(torch.cat([start.expand_as(joints[:, :1]), self.joint_spec.references(start, joints)], dim=1))
-        return self.spec.from_base(difference(poses[:, :-1], poses[:, 1:])) / self.spec.scale
+        return difference(poses[:, :-1], poses[:, 1:]) / self.spec.scale  # joints that the model knows: its own axes
 
     def project(self, start: Tensor, actions: Tensor) -> Tensor:
         """See ``Space``."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig
-from wm_planner.effector import JointSpace, make_space
+from wm_planner.effector import JointSpace, Space, make_space
 from wm_planner.errors import PlannerError
 from wm_planner.gap import gap_to
 from wm_planner.goals import (
@@ -40,8 +40,8 @@ from wm_planner.posture import Forward
 from wm_planner.preprocess import to_tensor
 from wm_planner.proposals import arm_proposals, object_ways
 from wm_planner.search.choose import make_optimiser
-from wm_planner.search.trial import cheapest
-from wm_planner.terms import Intrusion, Seen, Uncertainty
+from wm_planner.search.trial import Cost, cheapest
+from wm_planner.terms import Intrusion, Seen, Term, Uncertainty
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
@@ -190,19 +190,9 @@ class Planner:
 
         here = Situation(z, self.model.proprioception(measured, sent_now)[None], measured, sent_now)
         there, expected = self._later(here, committed)
-        imagine = through_model(self.model) if self.search.differentiates else self.imagine
-
         frame = frame_energy(goal, self.config, self.forward)
-        intrusion = None if goal.target == "object" else self.intrusion
-        drift = None if isinstance(goal, Goal) else self.drift(there)
-        energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
         space = JointSpace(self.actions) if goal.target == "object" else self.space  # the object skill moves joints
-
-        def cost(candidates: Tensor) -> Tensor:
-            moves = space.joints(there.reference, candidates)
-            latents, states = imagine(there.z, there.state, moves)
-            references = self._references(there.reference, moves)
-            return energy(Seen(self.model, latents, states, references, there.reference, moves, drift))
+        cost = self._cost(there, goal, frame, space)
 
         def project(candidates: Tensor) -> Tensor:
             return space.project(there.reference, candidates)
@@ -219,8 +209,9 @@ class Planner:
             proposals = space.actions(there.reference, torch.cat([arm_proposals(*parts, there, goal), *more]))
             found, sent = self.search.search(cost, project, proposals, noise, deadline), self.config.horizon
         searched = time.monotonic()
-        chosen = space.joints(there.reference, torch.cat([found.best[None], found.elites]))
-        latents, _ = self.imagine(there.z, there.state, chosen)
+        best = torch.cat([found.best[None], found.elites])
+        chosen = space.joints(there.reference, best)
+        latents, _ = self.imagine(there.z, there.state, space.imagined(there.reference, best, chosen))
         hands = self.model.read(latents).hand
         self._predicted = latents[0, 0] if expected is None else expected
         references = self.actions.references(there.reference, chosen)
@@ -279,6 +270,48 @@ class Planner:
         z, state = latents[:, -1], states[:, -1]
         position = state[0, : len(self.joint_names)] * self.model.joint_half_range + self.model.joint_centre
         return Situation(z, state, position, ahead[-1]), latents[0, 0]
+
+    @without_gradients
+    def energies(self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, candidates: Tensor) -> Tensor:
+        """(S,) energies that a search for a goal of the arm gives to candidates (S, H, D), as shares of their box."""
+        if self.goal is None:
+            raise PlannerError("no goal: call set_goal(encode_goal(picture)) first")
+        here = self._situation(image, position, reference)
+        goal = self._certain(self.goal, checked_picture(image, self.model.config.image_size), here.position)
+        return self._cost(here, goal, frame_energy(goal, self.config, self.forward), self.space)(candidates)
+
+    @without_gradients
+    def mismatch(self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, after: NDArray[np.uint8]) -> Cost:
+        """How far (S,) from the picture ``after`` candidates (S, H, D) lead in imagination: mean square of the latents."""
+        here = self._situation(image, position, reference)
+        seen = self._encode(checked_picture(after, self.model.config.image_size))
+
+        def cost(candidates: Tensor) -> Tensor:
+            moves = self.space.joints(here.reference, candidates)
+            latents, _ = self.imagine(here.z, here.state, self.space.imagined(here.reference, candidates, moves))
+            return (latents[:, -1] - seen).square().mean(-1)
+
+        return cost
+
+    def _situation(self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray) -> Situation:
+        measured, sent = self._joints(position, "position"), self._joints(reference, "reference")
+        z = self._encode(checked_picture(image, self.model.config.image_size))
+        return Situation(z, self.model.proprioception(measured, sent)[None], measured, sent)
+
+    def _cost(self, there: Situation, goal: CertainGoal, frame: Term, space: Space) -> Cost:
+        """Energy of candidates: of the frames that the model imagines, and of the way that the joints are sent."""
+        imagine = through_model(self.model) if self.search.differentiates else self.imagine
+        intrusion = None if goal.target == "object" else self.intrusion
+        drift = None if isinstance(goal, Goal) else self.drift(there)
+        energy = rollout_energy(frame, self.config, self.actions, intrusion, self.uncertainty)
+
+        def cost(candidates: Tensor) -> Tensor:
+            moves = space.joints(there.reference, candidates)
+            latents, states = imagine(there.z, there.state, space.imagined(there.reference, candidates, moves))
+            references = self._references(there.reference, moves)
+            return energy(Seen(self.model, latents, states, references, there.reference, moves, drift))
+
+        return cost
 
     def _references(self, start: Tensor, actions: Tensor) -> Tensor:
         """(S, H, A) scaled references after each of the ``actions`` (S, H, A), from references ``start`` (A,) rad."""

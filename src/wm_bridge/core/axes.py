@@ -39,8 +39,9 @@ class Axes:
     """What a calibration found.
 
     Attributes:
-        R_base_action: rows (9) of the rotation from the model's action axes to the base frame.
-        angle_deg: of that rotation. error_deg: its standard error. residual_deg: see ``AxesConfig``.
+        R_base_action: rows (9) of the rotation from the model's action axes to the base frame; none where the estimate is
+            within two standard errors of none.
+        angle_deg: of the estimate. error_deg: its standard error. residual_deg: see ``AxesConfig``.
         before_deg: mean angle between sent and believed moves without the rotation.
         moves: pairs used.
         tolerance_energy: energy of a frame ``tolerance_m`` away; 0: not measured.
@@ -69,6 +70,11 @@ class Axes:
     def rotation(self) -> FloatArray:
         """(3, 3) ``R_base_action``."""
         return np.array(self.R_base_action).reshape(3, 3)
+
+    @property
+    def turns(self) -> bool:
+        """False when nothing is turned."""
+        return not np.array_equal(self.rotation, np.eye(3))
 
     def settings(self) -> dict[str, Any]:
         """Settings of the planner that apply it."""
@@ -127,7 +133,8 @@ def estimate_axes(sent: FloatArray, believed: FloatArray, rng: np.random.Generat
             f"{residual:.1f} deg apart (limit {config.largest_residual_deg:.1f}); make more moves, or show the arm from nearer"
         )
     before = float(np.mean(between_deg(sent, believed)))
-    return Axes(tuple(rotation.ravel().tolist()), angle_deg(rotation), error, residual, before, len(sent))
+    used = rotation if angle_deg(rotation) > 2.0 * error else np.eye(3)
+    return Axes(tuple(used.ravel().tolist()), angle_deg(rotation), error, residual, before, len(sent))
 
 
 def kabsch(sent: FloatArray, believed: FloatArray) -> FloatArray:

@@ -50,6 +50,7 @@ class PlannerParams:
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
     delay_ms: float = setting(0.0, "from a frame to its plan being followed, to be compensated; -1 = measured, 0 = not", -1.0, 2000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
+    probe_axes: str = setting("", "file to write: goals are answered by small moves that calibrate the action axes; end_effector only")
     tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
     tolerance_energy: float = setting(0.0, "energy that counts as there where no distance is decoded; 0 = as in axes", 0.0, 1e6)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
@@ -173,6 +174,8 @@ class PlannerNode(LifecycleNode):
             self._clearance = self._clearance_for(planner)
             planner.intrusion = self._clearance
             self._motion = self._motion_for(planner)
+            if params.probe_axes:
+                planner = self._probe(planner)
         except (PlannerError, ValueError, OSError) as error:
             raise UserError(
                 f"cannot plan with {params.checkpoint or 'the shipped checkpoint'}: {error}",
@@ -203,6 +206,29 @@ class PlannerNode(LifecycleNode):
         if not (self.spec.urdf and any(set(planner.joint_names) <= set(self.spec.groups[arm]) for arm in self.spec.tools)):
             return None
         return give_kinematics(planner, self.spec)
+
+    def _probe(self, planner: Any) -> Any:
+        """What makes small moves instead of planning, and writes how the model's action axes lie."""
+        from wm_bridge.core.axes_probe import AxesProbe, Look
+        from wm_planner.axes import Glimpse, believed_move
+
+        if self._motion is None:
+            raise ValueError("probe_axes moves the tool: set action_space: end_effector in the search file")
+        size = min(0.04, 0.5 * float(planner.space.spec.scale[0]) * planner.config.horizon / 1.2)
+
+        def believe(before: Look, after: Look) -> Any:
+            looks = (Glimpse(look.image, look.position, look.reference) for look in (before, after))
+            return believed_move(planner, *looks, size)
+
+        def finished(probe: AxesProbe) -> None:
+            if probe.axes is None:
+                self.get_logger().error(f"action axes not calibrated: {probe.problem}")
+                return
+            probe.axes.write(Path(self.params.probe_axes))
+            found = f"turned by {probe.axes.angle_deg:.1f} deg, standard error {probe.axes.error_deg:.1f}, {probe.axes.moves} moves"
+            self.get_logger().info(f"action axes {found}: {self.params.probe_axes}")
+
+        return AxesProbe(planner, self._motion, believe, size_m=size, finished=finished)
 
     def _observe(self, joints: JointState) -> None:
         """Where the joints are that are not planned."""

@@ -252,6 +252,17 @@ class SimWorld:
         self._look.shift(light, camera_offset, camera_rotation_deg)
         self._update_poses()
 
+    def turn_camera(self, degrees: float) -> None:
+        """Nominal look, with ``front`` carried round the vertical through the point that it looks at."""
+        angle, scene = np.radians(degrees), self.scene
+        place, target = np.array(scene.camera_position), np.array(scene.camera_target)
+        turn = np.array([[np.cos(angle), -np.sin(angle), 0.0], [np.sin(angle), np.cos(angle), 0.0], [0.0, 0.0, 1.0]])
+        moved = target + turn @ (place - target)
+        own = scene_builder.look_at(place, target).T @ scene_builder.look_at(moved, target)
+        y = np.arcsin(np.clip(own[0, 2], -1.0, 1.0))  # own = Rx Ry Rz, turns about the camera's own axes in that order
+        x, z = np.arctan2(-own[1, 2], own[2, 2]), np.arctan2(-own[0, 1], own[0, 0])
+        self.shift(camera_offset=moved - place, camera_rotation_deg=np.degrees([x, y, z]))
+
     def randomize(
         self, rng: np.random.Generator, ranges: DomainRandomization = DomainRandomization()
     ) -> None:

@@ -241,6 +241,11 @@ class ACPlanner:
 
         return cost
 
+    @torch.no_grad()
+    def apart(self, one: Image, other: Image) -> float:
+        """Energy of one picture when the other is the goal."""
+        return float((self._encode(one) - self._encode(other)).abs().mean())
+
     def _cost(self, start: Start, goal: LatentGoal, exact: bool = False) -> Cost:
         self._observe(start, goal)
         energy = self.energy.exactly if exact else self.energy
