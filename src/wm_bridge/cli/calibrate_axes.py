@@ -49,10 +49,12 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         raise UserError(f"the axes could not be calibrated: {error}", "mend that, or plan without a calibration") from error
     before, after = (float(between_deg(new.sent, new.believed @ R.T).mean()) for R in (np.eye(3), found.rotation))
+    if after >= before:  # it would not help
+        found = dataclasses.replace(found, R_base_action=tuple(np.eye(3).ravel().tolist()))
     axes = dataclasses.replace(found, robot=spec.name, model=planner.name, **energies(seen, args.tolerance_m))
     axes.write(args.out)
     print(f"moves seen: {axes.moves}; the model's axes are turned by {axes.angle_deg:.1f} deg (standard error {axes.error_deg:.1f})"
-          + ("" if axes.turns else ", which is too little to tell from none: not turned"))
+          + ("" if axes.turns else ", which is too little to tell from none or of no use for the new moves: not turned"))
     print(f"where there was no move it believes in {1e3 * np.linalg.norm(seen.at_rest.mean(axis=0)):.0f} mm: taken off")
     if args.turn_camera or args.turn_axes:
         turn = about_vertical(args.turn_camera + args.turn_axes)

@@ -7,7 +7,7 @@ filter, driver. What counts is where the measured joints went, not where they we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,8 @@ class ProbePlan:
     predicted_hand: FloatArray
     trust: float = 1.0
     joint_distance_rad: float = 0.0
+    angle_rad: float = 0.0
+    goal_trust: float = 1.0
     object_distance_m: float = math.nan
     goal_energy: float = math.nan
     energy: float = math.nan
@@ -110,11 +112,19 @@ class AxesProbe:
         self._moves, self._size_m, self._speed_m_s = moves, size_m, speed_m_s
         self.reset()
 
-    def encode_goal(self, image: ImageArray, target: str = "hand") -> ImageArray:
-        """Any picture will do."""
+    def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> ImageArray:
+        """Any goal will do."""
         return image
 
-    def set_goal(self, goal: ImageArray) -> None:
+    def joints_goal(self, joints: Mapping[str, float]) -> Mapping[str, float]:
+        """Any goal will do."""
+        return joints
+
+    def pose_goal(self, position: FloatArray, rotation: FloatArray | None = None) -> FloatArray:
+        """Any goal will do."""
+        return position
+
+    def set_goal(self, goal: Any) -> None:
         """Begin."""
         self.reset()
 

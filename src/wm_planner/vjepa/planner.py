@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from wm_planner.config import PlannerConfig
 from wm_planner.effector import EffectorSpace, make_space
 from wm_planner.errors import PlannerError
 from wm_planner.plan import Plan
+from wm_planner.posture import Forward
 from wm_planner.preprocess import check_picture
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost
@@ -38,6 +39,7 @@ FloatArray = NDArray[np.float64]
 Image = NDArray[np.uint8]
 MOST_COMMITTED = 5  # periods that pass before a plan is followed, at most
 POSE = 7
+PICTURES_ONLY = "a V-JEPA 2-AC takes goal pictures; show it one, or plan joints and poses with the compact model"
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class ACPlanner:
         self.energy = Energy(predictor, config.horizon + MOST_COMMITTED, integrate_joints if on_joints else integrate, dtype)
         self.goal: LatentGoal | None = None
         self.intrusion: Intrusion | None = None
+        self.forward: Forward | None = None
         self.gripper = 0.0
         self._finish_s = 0.0
 
@@ -152,11 +155,19 @@ class ACPlanner:
         return self.actions.names
 
     @torch.no_grad()
-    def encode_goal(self, image: Image, target: str = "hand") -> LatentGoal:
+    def encode_goal(self, image: Image, target: str = "hand", mask: Image | None = None) -> LatentGoal:
         """Encode a (H, W, 3) uint8 RGB goal picture; the whole picture has to match."""
-        if target != "hand":
-            raise PlannerError(f"unknown goal target {target!r}; a V-JEPA 2-AC matches the whole picture: expected hand")
+        if target != "hand" or mask is not None:
+            raise PlannerError("a V-JEPA 2-AC matches the whole picture; give a goal picture with the target hand and no mask")
         return LatentGoal(self._encode(image))
+
+    def joints_goal(self, joints: Mapping[str, float]) -> LatentGoal:
+        """Refused: the model imagines pictures."""
+        raise PlannerError(PICTURES_ONLY)
+
+    def pose_goal(self, position: FloatArray, rotation: FloatArray | None = None) -> LatentGoal:
+        """Refused: the model imagines pictures."""
+        raise PlannerError(PICTURES_ONLY)
 
     def set_goal(self, goal: LatentGoal) -> None:
         """Plan toward ``goal`` from now on."""
@@ -208,6 +219,7 @@ class ACPlanner:
             distance_m=math.nan,
             object_distance_m=math.nan,
             joint_distance_rad=math.nan,
+            angle_rad=0.0,
             elite_references=references[1:].double().numpy(),
             elite_energies=costs[1:].double().numpy(),
             predicted_hand=hands[0],
