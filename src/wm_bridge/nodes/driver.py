@@ -36,15 +36,23 @@ _HEALTH_S = 0.1  # how often the motors' health is told, where the robot knows i
 _FUTURE_NS = 20_000_000  # a command may be stamped this far ahead of node time
 
 
+DRIVERS = ("mujoco", "fake", "nico", "ros2_control")
+
+
 @dataclass(frozen=True)
 class DriverParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    robot_driver: str = setting("mujoco", "mujoco, fake, or nico: Dynamixel servos on one bus")
+    robot_driver: str = setting("mujoco", "mujoco, fake, nico: Dynamixel servos on one bus, or ros2_control: an arm with a driver of its own")
     port: str = setting("", "nico: serial device (/dev/serial/by-id/...), or sim for a simulated bus")
     motors: str = setting("nico_rh4d", "nico: name in config/motors or path of your verified YAML file")
-    dry_run: bool = setting(True, "nico: read only; nothing that moves a motor is sent")
+    dry_run: bool = setting(True, "real arms: read only; nothing that moves a motor is sent")
+    controller: str = setting("joint_trajectory_controller", "ros2_control: name of the controller that takes the commands")
+    controller_interface: str = setting("trajectory", "ros2_control: trajectory (joint_trajectory_controller) or position (forward_command_controller)")
+    controller_lead_ms: float = setting(30.0, "ros2_control: a trajectory's first point lies so far ahead, ms", 5.0, 500.0)
+    controller_wait_s: float = setting(10.0, "ros2_control: how long the arm's own driver is waited for, s", 0.1, 600.0)
+    state_topic: str = setting("/joint_states", "ros2_control: where the arm's own driver publishes its joints")
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0)
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
@@ -62,8 +70,10 @@ class DriverParams:
     seed: int = setting(0, "of the simulated sensor noise", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        if self.robot_driver not in ("mujoco", "fake", "nico"):
-            raise ValueError(f"robot_driver must be mujoco, fake or nico, got '{self.robot_driver}'")
+        if self.robot_driver not in DRIVERS:
+            raise ValueError(f"robot_driver must be one of {', '.join(DRIVERS)}, got '{self.robot_driver}'")
+        if self.controller_interface not in ("trajectory", "position"):
+            raise ValueError(f"controller_interface must be trajectory or position, got '{self.controller_interface}'")
         if self.robot_driver == "nico" and not self.port:
             raise ValueError("robot_driver nico needs port: the serial device (ls /dev/serial/by-id), or sim")
 
@@ -310,6 +320,14 @@ class DriverNode(Node):
 
             rate = self.params.rate_hz
             return DynamixelRobot(self.spec, BusSettings(self.params.port, self.params.motors, self.params.dry_run, rate))
+        if self.params.robot_driver == "ros2_control":
+            from wm_bridge.robots.ros2_control import ControllerSettings, Ros2ControlRobot
+            from wm_bridge.ros.controller_link import ControllerLink
+
+            params = self.params
+            settings = ControllerSettings(params.controller_interface, round(params.controller_lead_ms * 1e6), params.dry_run)
+            link = ControllerLink(self, params.state_topic, params.controller, settings.interface, params.controller_wait_s)
+            return Ros2ControlRobot(self.spec, link, settings)
         from wm_bridge.robots.mujoco import MujocoRobot
 
         return MujocoRobot(self.spec, seed=self.params.seed)
@@ -333,7 +351,8 @@ class DriverNode(Node):
         notes = [*getattr(self.robot, "warnings", ())]
         if self.params.robot_driver == "nico":
             values |= self.robot.details()  # type: ignore[attr-defined]
-            notes += ["dry run: nothing is sent"] if self.params.dry_run else []
+        if not self.simulated and self.params.dry_run:
+            notes.append("dry run: nothing is sent")
         level = WARN if level == OK and notes else level
         return level, "; ".join(filter(None, [follower.problem, *notes, *self._lacking])), values
 

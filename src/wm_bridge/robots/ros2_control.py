@@ -23,7 +23,7 @@ class ControllerLink(Protocol):
         """Newest joint state, any order, other joints allowed; None before the first."""
 
     def missing(self) -> str:
-        """What is not there yet (nobody publishes states, nobody takes commands); "" when all is."""
+        """What is not there (joint states are silent, nobody takes commands); "" when all is."""
 
     def send_trajectory(self, trajectory: Trajectory) -> None:
         """Publish on ``<controller>/joint_trajectory``."""
@@ -55,10 +55,10 @@ class ControllerSettings:
 
 
 class Ros2ControlRobot(Robot):
-    """Joints matched by name. States keep the stamp they came with: silence of the broadcaster is seen by the safety node.
+    """Joints matched by name; states keep the stamp they came with.
 
-    Stopping sends where the arm was measured. A ``forward_command_controller`` has no trajectory to give up: the same
-    positions are its stop.
+    Stopping sends where the arm was measured. When that is not known any more, nothing is sent: the last trajectory
+    ends in a brake, and a ``forward_command_controller`` holds its last value.
     """
 
     def __init__(self, spec: RobotSpec, link: ControllerLink, settings: ControllerSettings | None = None) -> None:
@@ -70,6 +70,10 @@ class Ros2ControlRobot(Robot):
         if missing:
             raise RobotError(missing, "start the robot's own driver first (ros2 control list_controllers shows what runs)")
         self._measured()
+
+    def trouble(self) -> str:
+        """What the link misses."""
+        return self._link.missing()
 
     def _close(self) -> None:
         """The controller goes on holding by itself."""
@@ -86,6 +90,8 @@ class Ros2ControlRobot(Robot):
 
     def _stop(self) -> FloatArray:
         held = self.spec.clip(self._measured().position)
+        if self._link.missing():
+            return held
         if self._settings.interface == "trajectory":
             self._send(stop(self.spec.joint_names, held))
         elif not self._settings.dry_run:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from rclpy.node import Node
 from rclpy.qos import QoSPresetProfiles
+from rclpy.wait_for_message import wait_for_message
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -12,6 +15,7 @@ from wm_bridge.core.types import FloatArray, JointState, Trajectory
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert
 
+_SILENT_S = 0.2
 _TAILS = {"trajectory": "joint_trajectory", "position": "commands"}
 
 
@@ -21,24 +25,31 @@ class ControllerLink:
     Args:
         node: subscribes and publishes. state_topic: of the joint_state_broadcaster, usually /joint_states.
         controller: name, for example arm_controller. interface: see ``ControllerSettings``.
+        patience_s: how long is waited for both when it is made.
 
     Raises:
         UserError: the node would hear itself on ``state_topic``.
     """
 
-    def __init__(self, node: Node, state_topic: str, controller: str, interface: str) -> None:
+    def __init__(self, node: Node, state_topic: str, controller: str, interface: str, patience_s: float) -> None:
         self._newest: JointState | None = None
-        self._problem = ""
-        self._state_topic = node.resolve_topic_name(state_topic)
-        if self._state_topic == node.resolve_topic_name("joint_states"):
+        self._heard = 0.0
+        self._malformed = ""
+        self._topic = node.resolve_topic_name(state_topic)
+        if self._topic == node.resolve_topic_name("joint_states"):
             raise UserError(
-                f"the robot's joint states come on {self._state_topic}, on which this graph publishes its own",
-                "start the graph in a namespace: namespace:=wm",
+                f"the robot's joint states come on {self._topic}, on which this graph publishes its own",
+                "start the graph in a namespace (--ros-args -r __ns:=/wm), or the robot's driver",
                 2,
             )
         kind = JointTrajectory if interface == "trajectory" else Float64MultiArray
         self._out = node.create_publisher(kind, f"{controller}/{_TAILS[interface]}", 1)
-        node.create_subscription(JointStateMsg, self._state_topic, self._on_state, QoSPresetProfiles.SENSOR_DATA.value)
+        qos, end = QoSPresetProfiles.SENSOR_DATA.value, time.monotonic() + patience_s
+        while self.missing() and time.monotonic() < end:  # nothing is spinning yet
+            found, message = wait_for_message(JointStateMsg, node, self._topic, qos_profile=qos, time_to_wait=0.2)
+            if found:
+                self._on_state(message)
+        node.create_subscription(JointStateMsg, self._topic, self._on_state, qos)
 
     def newest(self) -> JointState | None:
         """See the protocol."""
@@ -46,10 +57,12 @@ class ControllerLink:
 
     def missing(self) -> str:
         """See the protocol."""
-        if self._problem:
-            return self._problem
+        if self._malformed:
+            return self._malformed
         if self._newest is None:
-            return f"no joint states on {self._state_topic}"
+            return f"no joint states on {self._topic}"
+        if time.monotonic() - self._heard > _SILENT_S:
+            return f"no joint states on {self._topic} for {_SILENT_S:.1f} s"
         return "" if self._out.get_subscription_count() else f"nobody takes commands on {self._out.topic_name}"
 
     def send_trajectory(self, trajectory: Trajectory) -> None:
@@ -62,6 +75,7 @@ class ControllerLink:
 
     def _on_state(self, message: JointStateMsg) -> None:
         try:
-            self._newest, self._problem = convert.from_joint_state(message), ""
+            self._newest, self._malformed = convert.from_joint_state(message), ""
+            self._heard = time.monotonic()
         except ValueError as error:
-            self._problem = f"joint states on {self._state_topic} are malformed: {error}"
+            self._malformed = f"joint states on {self._topic} are malformed: {error}"
