@@ -85,8 +85,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return args
 
 
-def load_planner(args: argparse.Namespace, spec: robots.RobotSpec) -> Any:
-    """The planner of the checkpoint, searching tool motion."""
+def load_planner(args: argparse.Namespace, spec: robots.RobotSpec, action_space: str = "end_effector") -> Any:
+    """The planner of ``args.checkpoint``."""
     from wm_planner.config import PlannerConfig, load_config
     from wm_planner.mpc import Planner
     from wm_planner.vjepa.planner import ACPlanner
@@ -94,7 +94,7 @@ def load_planner(args: argparse.Namespace, spec: robots.RobotSpec) -> Any:
     from wm_planner.weights import shipped_checkpoint
 
     path = args.checkpoint or shipped_checkpoint(spec.name)
-    changes = {"action_space": "end_effector", "threads": 1}
+    changes = {"action_space": action_space, "threads": 1}
     if not is_imported(path):
         return Planner.load(path, load_config(PlannerConfig, resources.path("config/compact_planner.yaml"), changes), args.seed)
     config = load_config(PlannerConfig, resources.path("config/vjepa_planner.yaml"), changes)

@@ -31,6 +31,7 @@ COMMANDS = {
     "verify-joints": Command("wm_bridge.robots.dynamixel.verify", "confirm direction and zero of each joint of a real robot, a few degrees at a time"),
     "bus-sim": Command("wm_bridge.robots.dynamixel.bus_process", "the servos of a robot on a pseudo-terminal: try the driver without the robot"),
     "calibrate-axes": Command("wm_bridge.cli.calibrate_axes", "how a model's action axes lie to the robot, from a few small moves"),
+    "landscape": Command("wm_bridge.cli.landscape", "the energy around a frame over two or three action axes, as a picture"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
     "import-weights": Command("wm_planner.vjepa.import_weights", "check published V-JEPA weights and convert them, offline"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
