@@ -25,7 +25,7 @@ from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
 from wm_bridge.ros.goal_request import Goal
-from wm_bridge.ros.node import leave, run, set_niceness, subscribe
+from wm_bridge.ros.node import leave, now_ns, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.observe import Observer
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.plan_output import PlanOutput
@@ -51,6 +51,7 @@ class PlannerParams:
     delay_ms: float = setting(0.0, "from a frame to its plan being followed, to be compensated; -1 = measured, 0 = not", -1.0, 2000.0)
     max_frame_age_ms: float = setting(300.0, "older pictures are not planned from", 10.0, 5000.0)
     probe_axes: str = setting("", "file to write: goals are answered by small moves that calibrate the action axes; end_effector only")
+    landscape: str = setting("", "two or three action axes, as in 'x y': the energy around each frame on wm/landscape; plans come later for it")
     tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
     tolerance_energy: float = setting(0.0, "energy that counts as there where no distance is decoded; 0 = as in axes", 0.0, 1e6)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
@@ -176,6 +177,8 @@ class PlannerNode(LifecycleNode):
             self._motion = self._motion_for(planner)
             if params.probe_axes:
                 planner = self._probe(planner)
+            elif params.landscape:
+                planner = self._surveyed(planner)
         except (PlannerError, ValueError, OSError) as error:
             raise UserError(
                 f"cannot plan with {params.checkpoint or 'the shipped checkpoint'}: {error}",
@@ -206,6 +209,21 @@ class PlannerNode(LifecycleNode):
         if not (self.spec.urdf and any(set(planner.joint_names) <= set(self.spec.groups[arm]) for arm in self.spec.tools)):
             return None
         return give_kinematics(planner, self.spec)
+
+    def _surveyed(self, planner: Any) -> Any:
+        """A planner that shows the energy around each frame."""
+        from wm_bridge.core.surveyed import SurveyedPlanner
+        from wm_bridge.ros.markers import landscape_markers
+        from wm_planner.landscape import Landscape, Survey
+
+        axes = self.params.landscape.split()
+        survey = Survey(planner, axes, 9 if len(axes) == 2 else 5, 0.1 if planner.config.action_space == "end_effector" else 0.4)
+        shown = publisher(self, "wm/landscape")
+
+        def show(found: Landscape) -> None:
+            shown.publish(landscape_markers(found.hands.reshape(-1, 3), found.energies.ravel(), now_ns(self), self.spec.base_frame))
+
+        return SurveyedPlanner(planner, survey.look, show)
 
     def _probe(self, planner: Any) -> Any:
         """What makes small moves instead of planning, and writes how the model's action axes lie."""

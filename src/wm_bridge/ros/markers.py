@@ -65,6 +65,24 @@ def plan_markers(
     return MarkerArray(markers=[fan, path, target, label])
 
 
+def landscape_markers(hands: FloatArray, energies: FloatArray, stamp_ns: int, frame_id: str) -> MarkerArray:
+    """What moves around the present frame would cost: a cube where each leads, and a ball at the cheapest.
+
+    Args:
+        hands: (N, 3) m, base frame. energies: (N,).
+    """
+    cubes = _marker("landscape", Marker.CUBE_LIST, stamp_ns, frame_id, 0.006)
+    least = _marker("landscape_least", Marker.SPHERE, stamp_ns, frame_id, 0.014)
+    good = np.isfinite(hands).all(axis=1) & np.isfinite(energies)
+    if not good.any():
+        cubes.action = least.action = Marker.DELETE
+        return MarkerArray(markers=[cubes, least])
+    cubes.points, cubes.colors = [_point(place) for place in hands[good]], _shades(energies[good])
+    least.pose.position = _point(hands[good][np.argmin(energies[good])])
+    least.color = _colour(0.1, 0.9, 0.2)
+    return MarkerArray(markers=[cubes, least])
+
+
 def safety_markers(
     boxes: dict[str, tuple[FloatArray, FloatArray]],
     mode: str,

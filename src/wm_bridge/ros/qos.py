@@ -52,6 +52,7 @@ TOPICS = (
     Topic("wm/paths", "sensor_msgs/msg/PointCloud2", "planner"),
     Topic("wm/goal", "sensor_msgs/msg/Image", "planner", latched=True),
     Topic("wm/goal_hand", "geometry_msgs/msg/PointStamped", "planner", latched=True),
+    Topic("wm/landscape", "visualization_msgs/msg/MarkerArray", "planner", recorded=False),
     Topic("wm/plan", "visualization_msgs/msg/MarkerArray", "viz"),
     Topic("hw/command", "sensor_msgs/msg/JointState", "safety", deadline_ms=50),
     Topic("driver/heartbeat", "wm_interfaces/msg/Heartbeat", "driver", recorded=False),
