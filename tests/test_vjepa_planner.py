@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -254,3 +256,31 @@ def outcome(tolerance_energy: float) -> Outcome | None:
 def test_an_energy_decides_reached_only_where_it_was_measured():
     assert outcome(0.02) is Outcome.REACHED
     assert outcome(0.0) is Outcome.STALLED
+
+
+NODE = """
+import sys, numpy as np, rclpy
+from wm_bridge.nodes.planner import PlannerNode
+from wm_bridge.ros import convert
+for words in sys.argv[1:]:
+    rclpy.init(args=["--ros-args", *[part for word in words.split(";") for part in ("-p", word)]])
+    node = PlannerNode()
+    planner, q, image = node.planner, node.spec.home[:6], np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    planner.set_goal(planner.encode_goal(image))
+    plan = planner.plan(image, q, q)
+    report = convert.to_report(plan, 1, 1, 0.0, 1.0, 0.0)
+    print("found", type(planner).__name__, planner.period_s, plan.references.shape[0], report.distance_m)
+    node.stop()
+    node.destroy_node()
+    rclpy.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_the_planner_node_runs_it_and_surveys_and_probes(checkpoint, tmp_path, ros_env):
+    search = tmp_path / "search.yaml"
+    search.write_text("horizon: 8\nsamples: 24\niterations: 2\naction_space: end_effector\n")
+    kinds = [f"checkpoint:={checkpoint}", f"search:={search};landscape:=x y", f"search:={search};probe_axes:={tmp_path / 'axes.yaml'}"]
+    done = subprocess.run([sys.executable, "-c", NODE, *kinds], capture_output=True, text=True, env=ros_env, timeout=240)
+    found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("found")]
+    assert found == [["ACPlanner", "0.25", "2", "nan"], ["SurveyedPlanner", "0.1", "8", "0.0"], ["AxesProbe", "0.1", "2", "1.8"]], done.stderr

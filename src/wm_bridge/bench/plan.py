@@ -14,6 +14,7 @@ from tqdm import tqdm
 from wm_bridge import resources
 from wm_bridge.bench.reach import default_checkpoint
 from wm_bridge.bench.report import BenchResult
+from wm_bridge.core.effector import give_kinematics
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
@@ -70,6 +71,7 @@ def main(argv: list[str]) -> int:
     planner = Planner.load(checkpoint, config, args.seed)
     nico = robots.load("nico")
     planner.intrusion = Clearance(nico, SafetyConfig.load(nico.safety_path()), planner.joint_names)  # as the planner node has it
+    give_kinematics(planner, nico)
     found = measure(planner, args.calls, args.seed)
     two, one = ([wall for wall, _, _ in found[threads]] for threads in THREADS)
     plans = [plan for _, _, plan in found[2]]
