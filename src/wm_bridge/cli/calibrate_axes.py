@@ -73,7 +73,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--robot", default="nico", help="name or YAML file")
     parser.add_argument("--checkpoint", type=Path, help="compact or V-JEPA 2-AC model (default: the one that ships)")
     parser.add_argument("--encoder", type=Path, help="V-JEPA 2-AC: its encoder, when the checkpoint holds none")
-    parser.add_argument("--moves", type=int, default=18, help="how many (default %(default)s)")
+    parser.add_argument("--moves", type=int, default=36, help="how many (default %(default)s)")
     parser.add_argument("--size-m", type=float, default=0.04, help="length of each (default %(default)s)")
     parser.add_argument("--tolerance-m", type=float, default=0.02, help="V-JEPA 2-AC: distance whose energy is measured")
     parser.add_argument("--turn-camera", type=float, default=0.0, metavar="DEG", help="carry the camera round the scene by so much first")
@@ -135,9 +135,10 @@ def probe(world: SimWorld, planner: Any, motion: EffectorMotion, rng: np.random.
     turned = about_vertical(args.turn_axes)
     used = 0
     for _ in range(4 * POSTURES):
-        part = AxesProbe(planner, motion, believing(planner, args.size_m), -(-args.moves // POSTURES), args.size_m, config=None)
+        count, believe = -(-args.moves // POSTURES), believing(planner, args.size_m)
+        part = AxesProbe(planner, motion, believe, count, args.size_m, first=len(sent), config=None)
         world.reset(sample_reachable(world, rng), objects={})
-        settings = LoopSettings(duration_s=1.0 + MOVE_S * (1 + -(-args.moves // POSTURES)))
+        settings = LoopSettings(duration_s=1.0 + MOVE_S * (1 + count))
         run_episode(world, part, world.render("front", settings.width, settings.height), rng, SafetyConfig.load(), settings)
         used += bool(part.sent)  # none where no direction was free
         sent += part.sent

@@ -87,7 +87,7 @@ class AxesProbe:
         planner: whose axes are asked for; joints, period and kept distances are its own.
         motion: the robot's kinematics.
         believe: (before, after) -> (3,) m, the move that explains the second look best to the model.
-        moves: how many. size_m: of each. speed_m_s: of the tool.
+        moves: how many. size_m: of each. speed_m_s: of the tool. first: place in the row of directions.
         config: when the estimate is taken; None: the moves are collected alone.
         finished: told when there is a result or a problem.
 
@@ -104,12 +104,13 @@ class AxesProbe:
         moves: int = 18,
         size_m: float = 0.04,
         speed_m_s: float = 0.1,
+        first: int = 0,
         config: AxesConfig | None = AxesConfig(),  # noqa: B008
         finished: Callable[[AxesProbe], object] = lambda probe: None,
     ) -> None:
         self.joint_names, self.period_s = tuple(planner.joint_names), float(planner.period_s)
         self._planner, self._motion, self._believe, self._config, self._finished = planner, motion, believe, config, finished
-        self._moves, self._size_m, self._speed_m_s = moves, size_m, speed_m_s
+        self._moves, self._first, self._size_m, self._speed_m_s = moves, first, size_m, speed_m_s
         self.reset()
 
     def encode_goal(self, image: ImageArray, target: str = "hand", mask: ImageArray | None = None) -> ImageArray:
@@ -184,7 +185,7 @@ class AxesProbe:
     def _begin(self, reference: FloatArray) -> None:
         """The next move that the arm can make without coming too near to anything."""
         for _ in range(2 * len(WAYS)):
-            turn = self._made + self._skipped
+            turn = self._first + self._made + self._skipped
             way = WAYS[(turn // 2) % len(WAYS)] * (1 if turn % 2 == 0 else -1)
             move = self._size_m * way / np.linalg.norm(way)
             periods = max(1, math.ceil(self._size_m / (self._speed_m_s * self.period_s)))
