@@ -120,6 +120,15 @@ def test_a_wrong_model_or_an_absent_servo_is_named_at_the_start(bus, verified):
     assert not bus.servos[1].torque
 
 
+def test_a_servo_in_wheel_mode_is_not_driven(bus, verified):
+    """There the moving speed alone would make it turn, on and on."""
+    bus.servos[20].put("lower_limit", 0)
+    bus.servos[20].put("upper_limit", 0)
+    with pytest.raises(RobotError, match=r"head_y .*wheel"):
+        robot_on(bus, verified).connect()
+    assert not bus.servos[20].torque and bus.servos[20].get("moving_speed") == 0
+
+
 def test_a_second_program_on_the_same_device_is_refused(bus, verified):
     with robot_on(bus, verified), pytest.raises(RobotError, match="cannot open"):
         robot_on(bus, verified).connect()
@@ -233,6 +242,34 @@ def test_a_position_that_cannot_be_is_taken_only_when_it_is_said_twice():
     assert not judge.take(2.0, 0.02) and judge.take(0.01, 0.03)
     assert not judge.take(2.0, 0.04) and judge.take(2.01, 0.05)
     assert judge.take(2.5, 0.55)  # half a second at 1 rad/s
+
+
+def test_the_same_driver_moves_servos_of_protocol_2(tmp_path):
+    """Six servos of NICOL's arms, with signs and positions of four bytes."""
+    spec = robot_spec.load("arm6")
+    kinds = ("PH54-200-S500-R", "PH54-200-S500-R", "PH54-100-S500-R", "PH54-100-S500-R", "PH42-020-S300-R", "PH42-020-S300-R")
+    lines = [
+        f"  {name}: {{id: {ident}, model: {kind}, sign: {(-1) ** ident}, zero_deg: {5.0 * ident}, ratio: 1.0, verified: true}}"
+        for ident, (name, kind) in enumerate(zip(spec.joint_names, kinds, strict=True), start=1)
+    ]
+    mine = tmp_path / "arm6.yaml"
+    mine.write_text("\n".join(["name: arm6", "robot: arm6", "baud: 1000000", "torque_limit: 1.0", "motors:", *lines, ""]))
+    motors = motor_map.load(mine)
+    with make(motors) as bus:
+        settings = BusSettings(bus.path, str(mine), dry_run=False, patience_ms=PATIENCE_MS, lost_ms=600.0)
+        with DynamixelRobot(spec, settings, threaded=False) as robot:
+            assert robot.read().position == pytest.approx(spec.home, abs=1e-4)
+            target = spec.home + np.array([0.05, -0.05, 0.05, -0.05, 0.05, -0.05])
+            robot.write(Command(spec.joint_names, target, np.zeros(6), 1))
+            wait_until(lambda: robot.cycle() is None and np.abs(robot.read().position - target).max() < 1e-3, 20.0, "arrived")
+            assert bus.counts.kinds[Instruction.SYNC_READ] > 1 and bus.counts.kinds[Instruction.SYNC_WRITE] > 1
+            bus.servos[3].temperature_c = 90.0
+            wait_until(lambda: robot.cycle() is None and robot.health().error[2] & 0x80, 20.0, "the alert bit")
+            wait_until(lambda: robot.cycle() is None and "id 3" in robot.trouble(), 20.0, "switched off")
+        bus.servos[2].put("mode", 4)
+        bus.servos[3].temperature_c = 30.0
+        with pytest.raises(RobotError, match="operating mode 4"):
+            DynamixelRobot(spec, settings, threaded=False).connect()
 
 
 class Bus:

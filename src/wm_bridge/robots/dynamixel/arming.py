@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wm_bridge.robots.dynamixel.bus import Block, ServoBus
-from wm_bridge.robots.dynamixel.models import ServoModel
+from wm_bridge.robots.dynamixel.models import POSITION_MODE, ServoModel
 
 _TRIES = 3
 
@@ -20,12 +20,29 @@ def arm(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: 
     Returns:
         "" when done, else why not (the servo was not moved in either case), and the count it holds.
     """
-    why, count = "", 0
+    why, count = wrong_mode(bus, ident, model), 0
+    if why:
+        return why, 0
     for _ in range(_TRIES):
         why, count = _attempt(bus, ident, model, speed, torque_limit)
         if not why:
             break
     return why, count
+
+
+def wrong_mode(bus: ServoBus, ident: int, model: ServoModel) -> str:
+    """Why a servo would not go to a goal but turn on and on; "" for one in position (joint) mode.
+
+    In protocol 1.0 both angle limits at 0 mean wheel mode, in which the moving speed alone makes it
+    turn; both at the top mean several turns.
+    """
+    if "mode" in model.registers:
+        mode = read_value(bus, ident, model, "mode")
+        return "" if mode == POSITION_MODE else f"is in operating mode {mode}, expected {POSITION_MODE} (position)"
+    low, high = (read_value(bus, ident, model, name) for name in ("lower_limit", "upper_limit"))
+    if low is None or high is None:
+        return "does not answer"
+    return "" if low < high else f"has angle limits {low} and {high}: wheel or multi-turn mode, expected joint mode (0 and 4095)"
 
 
 def hold_at(bus: ServoBus, ident: int, model: ServoModel, count: int, speed: int) -> bool:

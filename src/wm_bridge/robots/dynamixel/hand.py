@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 
-from wm_bridge.robots.dynamixel.bus import Block, ServoBus
+from wm_bridge.robots.dynamixel import arming
+from wm_bridge.robots.dynamixel.bus import ServoBus
 from wm_bridge.robots.dynamixel.motors import Hand
 
 _AT_RAD = 0.05  # a finger this close has arrived
@@ -68,13 +69,13 @@ class HandDriver:
 
     def _watch(self) -> None:
         ident, model = self.hand.board
-        data = self._bus.read(Block(ident, model["current"].address, model["current"].size))
+        current = arming.read_value(self._bus, ident, model, "current")
         positions = [self._position(index) for index in range(len(self.hand.fingers))]
-        if data is None or None in positions:
+        if current is None or None in positions:
             self._stop(positions)
             self.state = HandState.SILENT
             return
-        self.current = model["current"].decode(data)
+        self.current = current
         if self._closing and self.current > self.hand.current_limit:
             self._stop(positions)
             self.state = HandState.HOLDING
@@ -91,14 +92,11 @@ class HandDriver:
 
     def _position(self, index: int) -> int | None:
         finger = self.hand.fingers[index]
-        data = self._bus.read(Block(finger.ident, finger.model["position"].address, finger.model["position"].size))
-        return None if data is None else finger.model["position"].decode(data)
+        return arming.read_value(self._bus, finger.ident, finger.model, "position")
 
     def _send(self, ident: int, count: int, index: int) -> bool:
         model = self.hand.fingers[index].model
-        address, _ = model.target
-        data = model.targets(count, model.to_speed(self.hand.speed))
-        done = self._bus.write(ident, address, data)
+        done = arming.hold_at(self._bus, ident, model, count, model.to_speed(self.hand.speed))
         if done and not model.goal_enables_torque:
             done = self._bus.write(ident, model["torque"].address, b"\x01")
         return done

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from wm_bridge.errors import UserError
 
 _RPM = 2.0 * math.pi / 60.0
+POSITION_MODE = 3  # of the register "mode" (protocol 2.0)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ _MX = {
 _PH = {
     "model": Register(0, 2),
     "id": Register(7, 1),
+    "mode": Register(11, 1),
     "return_delay": Register(9, 1),
     "temperature_limit": Register(31, 1),
     "upper_limit": Register(48, 4, signed=True),

@@ -416,10 +416,15 @@ class DynamixelRobot(Robot):
         return self._bus.wire_ms(blocks, 0.5 * len(slow) / len(blocks))
 
     def _latency_warnings(self) -> list[str]:
+        """What the adapter's timer costs; answers are waited for at least that long."""
         from wm_bridge.robots.dynamixel.port import LATENCY_REMEDY, latency_ms
 
+        assert self._bus is not None
         found = latency_ms(self.settings.port)
-        return [f"latency_timer of {self.settings.port} is {found} ms, which limits the rate; {LATENCY_REMEDY}"] if found is not None and found > 1 else []
+        if found is None or found <= 1:
+            return []
+        self._bus.patience_ms = max(self.settings.patience_ms, found + 4.0)
+        return [f"latency_timer of {self.settings.port} is {found} ms, which limits the rate; {LATENCY_REMEDY}"]
 
     def _silent(self, joint: _Joint, now: float) -> bool:
         return now - joint.measured_at > self.settings.lost_ms * 1e-3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from wm_bridge.robots.dynamixel.models import ServoModel
+from wm_bridge.robots.dynamixel.models import POSITION_MODE, ServoModel
 
 VOLTAGE, ANGLE, OVERHEAT, RANGE, CHECKSUM, OVERLOAD, INSTRUCTION = (1 << bit for bit in range(7))  # protocol 1.0
 ALERT = 0x80  # protocol 2.0: look at the register "error"
@@ -83,6 +83,8 @@ class SimServo:
         if self.torque:
             limit = self._speed_limit()
             wanted = self.model.to_angle(self.get("goal")) - self._angle
+            if self.model.protocol == 1 and self.get("lower_limit") == self.get("upper_limit") == 0:
+                wanted = math.inf if self.get("moving_speed") else 0.0  # wheel mode: the speed alone makes it turn
             step = min(max(wanted, -limit * dt), limit * dt)
         else:
             step, wanted = self.surroundings.falls * dt, 0.0
@@ -113,7 +115,7 @@ class SimServo:
         names = [name for name, _ in touched]
         if "goal" in names:
             goal, low, high = (self._value(trial, name) for name in ("goal", "lower_limit", "upper_limit"))
-            if not low <= goal <= high:
+            if not low <= goal <= high and (low, high) != (0, 0):
                 return ANGLE if self.model.protocol == 1 else DATA_LIMIT
         self._memory = trial
         if "goal" in names and self.model.goal_enables_torque and not self.shut_down:
@@ -142,6 +144,8 @@ class SimServo:
         self.put("upper_limit", self.model.highest)
         self.put("temperature_limit", 80)
         self.put("status_level", 2)
+        if "mode" in self.model.registers:
+            self.put("mode", POSITION_MODE)
         self.put("shutdown", OVERHEAT | OVERLOAD)
         if "torque_limit" in self.model.registers:
             self.put("torque_limit", 1023)
