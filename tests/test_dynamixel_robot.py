@@ -15,6 +15,7 @@ from wm_bridge.core.types import Command
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.base import RobotError
 from wm_bridge.robots.dynamixel import motors as motor_map
+from wm_bridge.robots.dynamixel.bus import ServoBus
 from wm_bridge.robots.dynamixel.bus_process import make
 from wm_bridge.robots.dynamixel.bus_sim import BusSim
 from wm_bridge.robots.dynamixel.hand import HandState
@@ -186,6 +187,22 @@ def test_unplugged_while_moving_it_comes_back_where_it_is_and_holds(bus, verifie
         assert np.abs(where(bus) - here).max() < 0.02, "it starts from where it is measured"
         goals = [motor.to_joint(motor.model.to_angle(bus.servos[motor.ident].get("goal"))) for motor in MOTORS.ordered(SPEC.joint_names)]
         assert np.abs(np.array(goals) - where(bus)).max() < 0.02
+
+
+def test_a_slow_adapter_does_not_make_the_servos_look_silent(bus, verified, monkeypatch):
+    """Arming a joint takes a dozen requests: longer than ``lost_ms`` with an adapter that waits 16 ms for each."""
+    with robot_on(bus, verified, lost_ms=200.0) as robot:
+        real = ServoBus.read
+
+        def slow(self, block):
+            time.sleep(0.03)
+            return real(self, block)
+
+        monkeypatch.setattr(ServoBus, "read", slow)
+        bus.unplug()
+        robot.cycle()
+        bus.replug()
+        wait_until(lambda: robot.cycle() is None and robot.trouble() == "", 60.0, "back")
 
 
 def test_a_servo_whose_power_failed_is_armed_where_it_fell_to_with_its_speed_limited(bus, verified):

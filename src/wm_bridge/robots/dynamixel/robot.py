@@ -271,11 +271,11 @@ class DynamixelRobot(Robot):
         assert self._bus is not None and self._poll is not None
         self._send()
         self._take(self._poll.cycle())
-        self._look_after(now)
+        self._judge(self._clock())  # before what may take long: who was just measured is not silent
+        self._look_after()
         if not self.settings.dry_run:
             for hand in self.hands.values():
                 hand.step(now)
-        self._judge(self._clock())
 
     def _send(self) -> None:
         """Goal and speed of every armed joint; one packet per kind of table."""
@@ -312,13 +312,13 @@ class DynamixelRobot(Robot):
                 joint.voltage, joint.temperature = said.voltage, said.temperature
                 joint.stamp_ns, joint.measured_at = stamp_ns, now
 
-    def _look_after(self, now: float) -> None:
+    def _look_after(self) -> None:
         """One joint per cycle: arm it when it came back; else does it still have torque and the settings it was told?"""
         assert self._bus is not None
         if self.settings.dry_run:
             return
         self._turn = (self._turn + 1) % len(self._joints)
-        there = [joint for joint in self._joints[self._turn :] + self._joints[: self._turn] if not self._silent(joint, now)]
+        there = [joint for joint in self._joints[self._turn :] + self._joints[: self._turn] if not joint.lost]
         waiting = [joint for joint in there if not joint.armed]
         if waiting:
             waiting[0].limp = self._arm(waiting[0])
@@ -432,5 +432,5 @@ class DynamixelRobot(Robot):
     def _error(self, joint: _Joint) -> int:
         assert self._bus is not None
         bits = self._bus.errors.get(joint.motor.ident, 0) & _MOTOR_BITS[self.motors.protocol]
-        silent = SILENT if self._silent(joint, self._clock()) else 0
+        silent = SILENT if joint.lost else 0
         return bits | silent | (LIMP if joint.limp else 0)
