@@ -1,9 +1,12 @@
-"""Send a goal picture to a running graph and follow it.
+"""Send a goal to a running graph and follow it.
 
     ROS_DOMAIN_ID=5 .venv/bin/python -m wm_bridge.supervisor sim safety.auto_enable=true     # one terminal
     ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py my_goal.png                       # another one
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py joints:r_elbow_y=-0.8,r_wrist_z=0.2
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py pose:0.30,-0.20,0.80              # m, base frame; any orientation
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py bag:runs/20260101-120000/bag@4.5
 
-The picture has to come from the planner's camera (320x240 in the simulation).
+A picture has to come from the planner's camera (320x240 in the simulation).
 """
 
 from __future__ import annotations
@@ -15,15 +18,18 @@ from rclpy.action import ActionClient
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.core.goal import Outcome
+from wm_bridge.core.goal_forms import FORMS
+from wm_bridge.core.goal_text import parse_goal
 from wm_bridge.nodes.goal import read_picture
+from wm_bridge.ros.goal_request import to_request
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", help="PNG or JPEG")
+    parser.add_argument("goal", help=FORMS)
     parser.add_argument("--timeout", type=float, default=20.0, help="s")
     args = parser.parse_args()
-    goal = ReachGoal.Goal(kind=ReachGoal.Goal.GOAL_IMAGE, image=read_picture(args.picture), timeout_s=args.timeout)
+    goal = to_request(parse_goal(args.goal, read_picture), timeout_s=args.timeout)
 
     rclpy.init()
     node = rclpy.create_node("send_goal")
@@ -34,7 +40,7 @@ def main() -> int:
 
     def show(message: object) -> None:
         feedback = message.feedback  # type: ignore[attr-defined]
-        print(f"{feedback.elapsed_s:5.1f} s   energy {feedback.energy:7.3f}   decoded distance {feedback.distance_m * 100:5.1f} cm")
+        print(f"{feedback.elapsed_s:5.1f} s   energy {feedback.energy:7.3f}   distance {feedback.distance_m * 100:5.1f} cm, {feedback.angle_rad:.2f} rad")
 
     sent = client.send_goal_async(goal, feedback_callback=show)
     rclpy.spin_until_future_complete(node, sent)

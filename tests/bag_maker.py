@@ -81,3 +81,18 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
                 dim = kinds["std_msgs/msg/MultiArrayLayout"]([], 0)
                 states(at_s, kinds["std_msgs/msg/Float64MultiArray"](dim, values))
     return folder
+
+
+def write_pictures(folder: Path, pictures: list[Any]) -> Path:
+    """Write ``folder``: raw pictures (H, W, 3) RGB on camera/image_raw, ten a second."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    kinds, kind = store.types, "sensor_msgs/msg/Image"
+    with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/camera/image_raw", kind, typestore=store)
+        for k, picture in enumerate(pictures):
+            stamp = kinds["builtin_interfaces/msg/Time"](sec=1, nanosec=k * S // 10)
+            header = kinds["std_msgs/msg/Header"](stamp=stamp, frame_id="front_optical")
+            height, width = picture.shape[:2]
+            message = kinds[kind](header, height, width, "rgb8", 0, 3 * width, np.ascontiguousarray(picture).ravel())
+            writer.write(connection, S + k * S // 10, store.serialize_cdr(message, kind))
+    return folder

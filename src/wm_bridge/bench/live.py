@@ -13,9 +13,11 @@ from typing import Any
 
 from wm_bridge.cli.demo import plain
 from wm_bridge.cli.demo_client import DemoClient
-from wm_bridge.core.types import Frame, ImageArray
+from wm_bridge.core.goal_kinds import PictureGoal
+from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
-from wm_bridge.ros import convert, qos
+from wm_bridge.ros import qos
+from wm_bridge.ros.goal_request import to_request
 from wm_bridge.ros.mailbox import Mailbox
 from wm_bridge.sim.state import SimState
 from wm_bridge.sim.world import SimWorld
@@ -48,15 +50,8 @@ class Live:
         Raises:
             UserError: the planner did not take it.
         """
-        from wm_interfaces.action import ReachGoal
-
         self.client.wait(action.server_is_ready, 30.0, "no action wm/reach_goal")
-        goal = ReachGoal.Goal(
-            kind=ReachGoal.Goal.GOAL_IMAGE,
-            image=convert.to_image(Frame(picture, 0, "goal")),
-            timeout_s=timeout_s,
-            tolerance_m=tolerance_m,
-        )
+        goal = to_request(PictureGoal(picture), timeout_s=timeout_s, tolerance_m=tolerance_m)
         future = action.send_goal_async(goal)
         self.client.wait(future.done, 20.0, "no answer to the goal")
         handle = future.result()

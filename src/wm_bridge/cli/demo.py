@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_bridge.cli.demo_progress import LiveLine, describe
+from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.errors import UserError
 from wm_bridge.supervisor import Graph
 
@@ -27,9 +28,10 @@ _SCALED = ("driver", "safety", "camera", "planner")  # know realtime_factor
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Arguments; a wrong one ends the program with code 2."""
-    parser = argparse.ArgumentParser(prog="./wm demo", description="A simulated NICO reaches a goal picture, through the whole ROS 2 graph.")
+    parser = argparse.ArgumentParser(prog="./wm demo", description="A simulated NICO reaches a goal (a picture, joints, a pose ...), through the whole ROS 2 graph.")
     parser.add_argument("--goals", type=_at_least(int, 1), default=1, metavar="N", help="goals in a row (default 1)")
-    parser.add_argument("--goal-image", type=Path, metavar="FILE", help="your own goal picture instead of a random one")
+    parser.add_argument("--goal", "--goal-image", metavar="GOAL", help=f"your own goal instead of a random picture: {FORMS}; m and rad, base frame")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="picture of the goal picture's size: what is black does not count")
     parser.add_argument("--timeout", "--duration", type=_at_least(float, 0.1), default=20.0, metavar="S", help="longest attempt per goal, s (default 20)")
     parser.add_argument("--tolerance", type=_at_least(float, 0.0), default=0.0, metavar="M", help="decoded distance that counts as reached, m (default: the planner's)")
     parser.add_argument("--seed", type=_at_least(int, 0), help="of start and goals (default: a new one, printed)")
@@ -101,7 +103,7 @@ class Demo:
         self.line = LiveLine()
         self.events: list[str] = []
         self.facts = Facts({"robot": _ROBOT, "seed": self.seed, "realtime_factor": args.realtime_factor, "date": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
-        self.own_picture: Any = None
+        self.own_goal: Any = None
 
     def run(self) -> int:
         """See the module."""
@@ -145,11 +147,10 @@ class Demo:
             args.checkpoint = args.checkpoint.absolute()
             if not args.checkpoint.is_file():
                 raise UserError(f"checkpoint {args.checkpoint} does not exist", "leave --checkpoint out for the shipped one", 2)
-        if args.goal_image is not None:
-            from wm_bridge.cli.demo_scene import load_goal_picture
-
-            self.own_picture, done = load_goal_picture(args.goal_image)
-            print(f"goal picture {args.goal_image}" + (f" ({done})" if done else ""))
+        if args.goal is not None:
+            self.own_goal = self._own_goal(args.goal, args.mask)
+        elif args.mask is not None:
+            raise UserError("--mask belongs to a goal picture of yours", "add --goal FILE.png", 2)
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             (self.run_dir / "report.json").touch()
@@ -157,6 +158,17 @@ class Demo:
             raise UserError(f"cannot write to {self.run_dir}: {error.strerror}", "name a writable folder: --out FOLDER", 2) from error
         if (self.run_dir / "bag").exists():
             raise UserError(f"{self.run_dir} already holds a bag", "name another folder: --out FOLDER", 2)
+
+    def _own_goal(self, text: str, mask: Path | None) -> Any:
+        from wm_bridge.cli.demo_scene import load_goal_picture
+        from wm_bridge.core.goal_text import parse_goal
+
+        def load(file: Path) -> Any:
+            picture, done = load_goal_picture(file)
+            print(f"goal picture {file}" + (f" ({done})" if done else ""))
+            return picture
+
+        return parse_goal(text, load, None if mask is None else load(mask).max(axis=2))
 
     def _draw(self) -> Any:
         """In the background while the nodes boot: imports, the world, start and first goal."""
@@ -168,12 +180,10 @@ class Demo:
 
         scene = DemoScene(_ROBOT, np.random.default_rng(self.seed))
         start = scene.start()
-        return scene, start, self._picture(scene, start)
+        return scene, start, self._goal(scene, start)
 
-    def _picture(self, scene: Any, state: Any) -> Any:
-        from wm_bridge.cli.demo_scene import GoalPicture
-
-        return scene.goal(state) if self.own_picture is None else GoalPicture(self.own_picture, None)
+    def _goal(self, scene: Any, state: Any) -> Any:
+        return scene.goal(state) if self.own_goal is None else scene.told(self.own_goal, state)
 
     def _start(self) -> Graph:
         args = self.args
@@ -208,7 +218,7 @@ class Demo:
             for number in range(1, self.args.goals + 1):
                 state = client.state()
                 if number > 1:
-                    goal = pool.submit(self._picture, scene, state).result()
+                    goal = pool.submit(self._goal, scene, state).result()
                 reached += self._one(client, number, goal, pool, scene, state)
             client.disable()
         except KeyboardInterrupt:
@@ -228,7 +238,7 @@ class Demo:
         self.facts.goals.append(entry)
         distance = "" if entry["true_start_m"] is None else f", {entry['true_start_m'] * 100:.0f} cm away (true)"
         print(f"goal {number} of {self.args.goals}{distance}", flush=True)
-        future = client.send(goal.picture, self.args.timeout, self.args.tolerance)
+        future = client.send(goal.asked, self.args.timeout, self.args.tolerance)
 
         def tick() -> None:
             self._first_motion(client)
@@ -240,10 +250,12 @@ class Demo:
         result = client.follow(future, patience, tick)
         self.line.close()
         true_m = self._truth(pool, scene, client.state(), goal)
-        entry.update(outcome=result.outcome.name, message=result.message, duration_s=result.duration_s, plans=result.plans, decoded_m=result.distance_m, true_m=true_m)
+        entry.update(outcome=result.outcome.name, message=result.message, duration_s=result.duration_s, plans=result.plans, decoded_m=result.distance_m, angle_rad=result.angle_rad, true_m=true_m)
         known = "not known (your own picture)" if true_m is None else f"{true_m * 100:.1f} cm"
         print(f"{result.outcome.name} after {result.duration_s:.1f} s: {result.message}")
-        print(f"  hand to goal: {result.distance_m * 100:.1f} cm decoded by the model; {known} true (simulator, for scoring only)", flush=True)
+        way = f"{result.distance_m * 100:.1f} cm" if result.distance_m != 0.0 or result.angle_rad == 0.0 else ""
+        turn = f"{result.angle_rad:.3f} rad" if result.angle_rad != 0.0 else ""
+        print(f"  left to the goal: {', '.join(filter(None, (way, turn)))} as the planner sees it; hand {known} true (simulator, for scoring only)", flush=True)
         return result.outcome.name == "REACHED"
 
     @staticmethod

@@ -17,10 +17,12 @@ from std_srvs.srv import SetBool, Trigger
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.core.goal import Outcome
-from wm_bridge.core.types import FloatArray, Frame, ImageArray
+from wm_bridge.core.goal_kinds import Request
+from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.executor import LeanExecutor
+from wm_bridge.ros.goal_request import to_request
 from wm_bridge.sim.state import SimState
 
 _PLACED_RAD = 0.05
@@ -30,11 +32,12 @@ _STOPPED_RAD_S = 0.05
 
 @dataclass(frozen=True)
 class GoalResult:
-    """How a goal ended; distance as decoded by the model, m."""
+    """How a goal ended; distance and angle as the planner knows them, m and rad."""
 
     outcome: Outcome
     message: str
     distance_m: float
+    angle_rad: float
     duration_s: float
     plans: int
 
@@ -178,12 +181,11 @@ class DemoClient:
 
         self._motion = self._listen("hw/command", heard)
 
-    def send(self, picture: ImageArray, timeout_s: float, tolerance_m: float = 0.0) -> Any:
-        """Send a goal picture; returns the future of its result. ``tolerance_m`` 0 = the planner's own."""
+    def send(self, asked: Request, timeout_s: float, tolerance_m: float = 0.0) -> Any:
+        """Send a goal; returns the future of its result. ``tolerance_m`` 0 = the planner's own."""
         self.feedback = None
         self.wait(self._reach.server_is_ready, 30.0, "no action wm/reach_goal")
-        image = convert.to_image(Frame(picture, 0, "goal"))
-        goal = ReachGoal.Goal(kind=ReachGoal.Goal.GOAL_IMAGE, image=image, timeout_s=timeout_s, tolerance_m=tolerance_m)
+        goal = to_request(asked, timeout_s=timeout_s, tolerance_m=tolerance_m)
         future = self._reach.send_goal_async(goal, feedback_callback=self._on_feedback)
         self.wait(future.done, 20.0, "no answer to the goal")
         self._handle = future.result()
@@ -205,7 +207,7 @@ class DemoClient:
         self._handle = None
         result = future.result().result
         return GoalResult(
-            Outcome(result.outcome), result.message, float(result.distance_m), float(result.duration_s), int(result.plans)
+            Outcome(result.outcome), result.message, float(result.distance_m), float(result.angle_rad), float(result.duration_s), int(result.plans)
         )
 
     def cancel(self) -> bool:

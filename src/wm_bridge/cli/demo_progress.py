@@ -45,7 +45,10 @@ def describe(feedback: Any, safety: str) -> str:
     """The line for one ReachGoal feedback (None = no plan yet)."""
     if feedback is None:
         return f"  waiting for the first plan   safety {safety}"
+    stage = f"  picture {feedback.stage} of {feedback.stages}" if feedback.stages > 1 else ""
+    way = f"  distance {feedback.distance_m * 100:5.1f} cm" if feedback.distance_m != 0.0 else ""
+    turn = f"  {feedback.angle_rad:5.2f} rad" if feedback.angle_rad != 0.0 else ""
     return (
-        f"  {feedback.elapsed_s:5.1f} s  energy {feedback.energy:7.3f}  decoded distance {feedback.distance_m * 100:5.1f} cm"
+        f"  {feedback.elapsed_s:5.1f} s{stage}  energy {feedback.energy:7.3f}{way}{turn}"
         f"  {feedback.progress * 100:3.0f} %  plan {feedback.plan_ms:4.0f} ms  safety {safety}"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wm_bridge.core.goal_kinds import JointsGoal, PictureGoal, PoseGoal, Request
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
@@ -24,10 +25,10 @@ _TRIES = 50
 
 
 @dataclass(frozen=True)
-class GoalPicture:
-    """A picture (H, W, 3) RGB; ``hand`` (3,) m is where it was taken, None for a user's file."""
+class DemoGoal:
+    """What is asked for; ``hand`` (3,) m is where that brings the hand, None where nobody knows (a user's picture)."""
 
-    picture: ImageArray
+    asked: Request
     hand: FloatArray | None
 
 
@@ -52,7 +53,7 @@ class DemoScene:
                 return self.world.state()
         raise RuntimeError(f"no start pose clear of the objects in {_TRIES} draws")
 
-    def goal(self, present: SimState, least_m: float = 0.10) -> GoalPicture:
+    def goal(self, present: SimState, least_m: float = 0.10) -> DemoGoal:
         """A picture of a random reachable pose at least ``least_m`` of hand travel away.
 
         Args:
@@ -69,8 +70,23 @@ class DemoScene:
                 continue
             there = self.world.hand_position(ARM)
             if np.linalg.norm(there - hand) >= least_m:
-                return GoalPicture(self._render(), there)
+                return DemoGoal(PictureGoal(self._render()), there)
         raise RuntimeError(f"no goal pose {least_m} m away in {_TRIES} draws")
+
+    def told(self, asked: Request, present: SimState) -> DemoGoal:
+        """A user's goal, and where it brings the hand when the arm is as it is now."""
+        if isinstance(asked, PoseGoal):
+            return DemoGoal(asked, asked.position)
+        if not (isinstance(asked, JointsGoal) and set(asked.joints) <= set(self.spec.joint_names)):
+            return DemoGoal(asked, None)
+        self.world.load_state(present)
+        q = self.world.q.copy()
+        for name, value in asked.joints.items():
+            q[self.spec.index(name)] = value
+        if not np.isfinite(q).all() or (self.spec.clip(q) != q).any():
+            return DemoGoal(asked, None)  # the planner says what is wrong
+        self.world.reset(q)
+        return DemoGoal(asked, self.world.hand_position(ARM))
 
     def hand(self, state: SimState) -> FloatArray:
         """(3,) true hand position of a simulator state, base frame, m. For scoring."""

@@ -38,7 +38,24 @@ class PoseGoal:
     rotation: FloatArray | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class BagFrame:
+    """A picture that a bag holds.
+
+    Attributes:
+        bag: folder or mcap file, on the planner's machine. time_s: after its start.
+        topic: of pictures; "" = camera/image_raw, raw or compressed.
+        mask: as of ``PictureGoal``.
+    """
+
+    bag: str
+    time_s: float
+    topic: str = ""
+    mask: ImageArray | None = None
+
+
 GoalKind = PictureGoal | JointsGoal | PoseGoal
+Request = GoalKind | Sequence[PictureGoal] | BagFrame  # before the bag was read
 Asked = GoalKind | Sequence[PictureGoal] | ImageArray  # a picture by itself is one that counts as a whole
 
 

@@ -1,4 +1,4 @@
-"""goal_node: pictures from files or from the camera become ReachGoal goals."""
+"""goal_node: goals in words, and pictures from the camera, become ReachGoal goals."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ import numpy as np
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.core.goal import Outcome
-from wm_bridge.core.types import Frame
+from wm_bridge.core.goal_kinds import PictureGoal, Request
+from wm_bridge.core.goal_text import parse_goal
+from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import OK, Diagnostics
+from wm_bridge.ros.goal_request import to_request
 from wm_bridge.ros.node import leave, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
@@ -27,31 +29,32 @@ from wm_bridge.ros.params import declare, setting
 class GoalParams:
     """See the descriptions."""
 
-    image_path: str = setting("", "picture to send once the planner is there; empty = none")
+    image_path: str = setting("", "goal to send once the planner is there: FILE[,FILE2], joints:, pose: or bag:, see core/goal_text.py; empty = none")
+    mask_path: str = setting("", "picture of the same size whose black does not count; empty = all counts")
     target: str = setting("hand", "hand, or the name of the object that must match")
     tolerance_m: float = setting(0.0, "0 = the planner's default", 0.0, 1.0)
     timeout_s: float = setting(0.0, "0 = the planner's default", 0.0, 3600.0)
 
 
 class GoalNode(Node):
-    """``goal/image_path`` sends a file; ``goal/capture`` keeps the camera's picture, ``goal/go`` sends it."""
+    """``goal/image_path`` sends a goal in words; ``goal/capture`` keeps the camera's picture, ``goal/go`` sends it."""
 
     def __init__(self) -> None:
         super().__init__("goal")
         self.params = declare(self, GoalParams)
         self._live: Image | None = None
-        self._kept: Image | None = None
+        self._kept: Request | None = None
         self._handle: Any = None
         self._text = "no goal yet"
         self._client = ActionClient(self, ReachGoal, "wm/reach_goal")
         subscribe(self, "camera/image_raw", self._on_image)
-        subscribe(self, "goal/image_path", lambda message: self._send_file(message.data))
+        subscribe(self, "goal/image_path", lambda message: self._send_text(message.data))
         self.create_service(Trigger, "goal/capture", self._on_capture)
         self.create_service(Trigger, "goal/go", self._on_go)
         self.create_service(Trigger, "goal/cancel", self._on_cancel)
         self.diagnostics = Diagnostics(self, lambda: (OK, "", {"goal": self._text}))
         if self.params.image_path:
-            self._kept = read_picture(self.params.image_path)
+            self._kept = self._read(self.params.image_path)
             self._first = self.create_timer(0.5, self._send_first)
 
     def _on_image(self, message: Image) -> None:
@@ -62,9 +65,13 @@ class GoalNode(Node):
             self._first.cancel()
             self._send(self._kept)
 
-    def _send_file(self, path: String | str) -> None:
+    def _read(self, text: str) -> Request:
+        mask = self.params.mask_path
+        return parse_goal(text, read_picture, read_picture(Path(mask)).max(axis=2) if mask else None)
+
+    def _send_text(self, text: str) -> None:
         try:
-            self._kept = read_picture(str(path))
+            self._kept = self._read(text)
         except UserError as error:
             self._text = str(error)
             self.get_logger().error(str(error))
@@ -74,7 +81,7 @@ class GoalNode(Node):
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._live is not None
         if self._live is not None:
-            self._kept = self._live
+            self._kept = PictureGoal(convert.from_image(self._live).image)
         response.message = "kept; goal/go sends it" if response.success else "no picture from the camera yet"
         return response
 
@@ -95,18 +102,13 @@ class GoalNode(Node):
             self._handle.cancel_goal_async()
         return response
 
-    def _send(self, picture: Image) -> None:
+    def _send(self, asked: Request) -> None:
         if not self._client.server_is_ready():
             self._text = "no planner; is planner_node running and active?"
             self.get_logger().error(self._text)
             return
-        request = ReachGoal.Goal(
-            kind=ReachGoal.Goal.GOAL_IMAGE,
-            image=picture,
-            target=self.params.target,
-            tolerance_m=self.params.tolerance_m,
-            timeout_s=self.params.timeout_s,
-        )
+        params = self.params
+        request = to_request(asked, params.target, tolerance_m=params.tolerance_m, timeout_s=params.timeout_s)
         self._text = "sent"
         self._client.send_goal_async(request).add_done_callback(self._on_answer)
 
@@ -127,20 +129,19 @@ class GoalNode(Node):
         self.get_logger().info(f"goal {self._text}")
 
 
-def read_picture(path: str) -> Image:
-    """Read a picture file as an rgb8 Image, stamped 0.
+def read_picture(file: Path) -> ImageArray:
+    """Read a picture file as (H, W, 3) RGB.
 
     Raises:
         UserError: missing, or not a picture.
     """
     import cv2
 
-    file = Path(path)
     data = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if file.is_file() and file.stat().st_size else None
     if data is None:
         what = "is not a picture" if file.is_file() else "does not exist"
-        raise UserError(f"goal picture {path} {what}", "give a PNG or JPEG taken with the planner's camera", 2)
-    return convert.to_image(Frame(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), 0, "goal"))
+        raise UserError(f"goal picture {file} {what}", "give a PNG or JPEG taken with the planner's camera", 2)
+    return np.asarray(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def main(argv: list[str] | None = None) -> int:

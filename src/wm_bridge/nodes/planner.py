@@ -54,6 +54,7 @@ class PlannerParams:
     landscape: str = setting("", "two or three action axes, as in 'x y': the energy around each frame on wm/landscape; plans come later for it")
     tolerance_m: float = setting(0.015, "decoded distance that counts as there", 0.001, 1.0)
     tolerance_energy: float = setting(0.0, "energy that counts as there where no distance is decoded; 0 = as in axes", 0.0, 1e6)
+    tolerance_rad: float = setting(0.05, "what a joint, or the tool's orientation, may lack", 0.001, 1.0)
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
     timeout_s: float = setting(20.0, "longest attempt", 0.1, 3600.0)
     blind_s: float = setting(3.0, "without a usable picture for this long a goal fails", 0.5, 60.0)
@@ -75,7 +76,9 @@ class PlannerNode(LifecycleNode):
             self.spec = robot_spec.load(params.robot)
             self._axes = Axes.read(Path(params.axes)) if params.axes else None
             energy = params.tolerance_energy or (self._axes.tolerance_energy if self._axes else 0.0)
-            self._goal_config = GoalConfig(params.tolerance_m, tolerance_energy=energy, hold_s=params.hold_s, timeout_s=params.timeout_s)
+            self._goal_config = GoalConfig(
+                params.tolerance_m, tolerance_rad=params.tolerance_rad, tolerance_energy=energy, hold_s=params.hold_s, timeout_s=params.timeout_s
+            )
         except (FileNotFoundError, ValueError) as error:
             raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
         self.planner: Any = None
@@ -120,7 +123,7 @@ class PlannerNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take goals from now on."""
-        config = PursuitConfig(self._goal_config, float(self.planner.period_s), self.params.blind_s, self._speed)
+        config = PursuitConfig(self._goal_config, float(self.planner.period_s), self.params.blind_s, self.spec.base_frame, self._speed)
         self._pursuit = Pursuit(self, config, self._make_loop, self._observer, self._output, self._planned)
         if self._image is not None:
             self._pursuit.see(self._image)
@@ -298,6 +301,7 @@ class PlannerNode(LifecycleNode):
             outcome=int(outcome),
             message=text,
             distance_m=float(goal.distance_m),
+            angle_rad=float(goal.angle_rad),
             duration_s=(time.monotonic() - goal.begin) * self._speed,
             plans=goal.plans,
         )

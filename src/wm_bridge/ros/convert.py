@@ -110,6 +110,21 @@ def from_compressed(message: CompressedImage) -> Frame:
     return Frame(decompress(bytes(message.data)), from_time(message.header.stamp), message.header.frame_id)
 
 
+def to_mask(mask: ImageArray) -> Image:
+    """(H, W) uint8 to a mono8 Image."""
+    height, width = mask.shape
+    return Image(height=height, width=width, encoding="mono8", step=width, data=array.array("B", mask.tobytes()))
+
+
+def from_mask(message: Image) -> ImageArray:
+    """Image to (H, W) uint8: any of its colours counts.
+
+    Raises:
+        ValueError: see ``from_image``.
+    """
+    return np.ascontiguousarray(from_image(message).image.max(axis=2))
+
+
 def to_jpeg(frame: Frame, quality: int = 85) -> CompressedImage:
     """Frame to a JPEG picture."""
     import cv2

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from sensor_msgs.msg import Image
 
 from wm_bridge.core.plan_step import PlanStep
-from wm_bridge.core.types import Trajectory
+from wm_bridge.core.types import Frame, ImageArray, Trajectory
 from wm_bridge.ros import convert
 from wm_bridge.ros.node import now_ns, publisher
 
@@ -33,10 +32,9 @@ class PlanOutput:
         self._goal = publisher(node, "wm/goal")
         self._goal_hand = publisher(node, "wm/goal_hand")
 
-    def goal(self, picture: Image) -> None:
-        """Show the goal that is pursued from now on."""
-        picture.header.stamp = convert.to_time(now_ns(self._node))
-        self._goal.publish(picture)
+    def goal(self, picture: ImageArray) -> None:
+        """Show the goal (H, W, 3) RGB that is pursued from now on."""
+        self._goal.publish(convert.to_image(Frame(picture, now_ns(self._node), "goal")))
 
     def trajectory(self, trajectory: Trajectory) -> None:
         """Propose a motion to the safety node."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -17,11 +16,13 @@ from sensor_msgs.msg import Image
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.core.goal import GoalConfig, Outcome
+from wm_bridge.core.goal_card import goal_card
+from wm_bridge.core.goal_kinds import stages_of
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanStep
 from wm_bridge.core.waypoints import rest_at
 from wm_bridge.ros import convert
-from wm_bridge.ros.goal_request import Goal, goal_problem
+from wm_bridge.ros.goal_request import Goal, from_request, goal_config
 from wm_bridge.ros.node import now_ns
 from wm_bridge.ros.observe import Observer
 from wm_bridge.ros.plan_output import PlanOutput
@@ -38,12 +39,14 @@ class PursuitConfig:
         goal: when one counts as reached, unless the request says otherwise.
         period_s: of the planner; pictures closer than this are not planned from.
         blind_s: without a usable picture for this long a goal fails.
+        base_frame: frame of goals that are poses.
         speed: node seconds per second of the steady clock.
     """
 
     goal: GoalConfig
     period_s: float
     blind_s: float
+    base_frame: str = ""
     speed: float = 1.0
 
 
@@ -147,24 +150,26 @@ class Pursuit:
         return not 0 <= stamp - self._planned_ns < 0.95e9 * self._config.period_s
 
     def _begin(self, goal: Goal) -> None:
-        request, usual = goal.handle.request, self._config.goal
+        request = goal.handle.request
         self._active = goal
-        problem = goal_problem(request, self._image)
-        if problem:
-            self._finish(Outcome.REJECTED, problem)
+        try:
+            asked = from_request(request, self._image, self._config.base_frame)
+        except ValueError as error:
+            self._finish(Outcome.REJECTED, str(error))
             return
         goal.loop = self._make_loop("hand" if request.target in ("", "hand") else "object")
-        config = dataclasses.replace(
-            usual,
-            tolerance_m=request.tolerance_m or usual.tolerance_m,
-            hold_s=request.hold_s or usual.hold_s,
-            timeout_s=request.timeout_s or usual.timeout_s,
-        )
-        answer = goal.loop.set_goal(convert.as_picture(request.image), now_ns(self._node), config)
+        answer = goal.loop.set_goal(asked, now_ns(self._node), goal_config(request, self._config.goal))
         if not answer.ok:
             self._finish(Outcome.REJECTED, answer.message)
             return
-        self._output.goal(request.image)
+        goal.stages = stages_of(asked)
+        self._show(goal, 1)
+
+    def _show(self, goal: Goal, stage: int) -> None:
+        """Tell the others what is pursued from now on."""
+        goal.shown = stage
+        size = (self._image.width, self._image.height) if self._image is not None else (320, 240)
+        self._output.goal(goal_card(goal.stages[stage - 1], *size))
 
     def _pursue(self, goal: Goal) -> None:
         if goal.handle.is_cancel_requested:
@@ -202,15 +207,20 @@ class Pursuit:
     def _tell(self, goal: Goal, step: PlanStep, arrived: float) -> None:
         goal.seen = time.monotonic()
         goal.plans += 1
-        goal.distance_m = step.status.distance_m
+        goal.distance_m, goal.angle_rad = step.status.distance_m, step.status.angle_rad
         self._planned(step.plan_s * 1e3)
         self._output.report(step, self._planned_ns, (time.perf_counter() - arrived) * 1e3)
-        if goal.plans == 1:
+        if goal.plans == 1 or step.status.stage != goal.shown:
             self._output.goal_hand(step.plan, self._planned_ns)
+        if step.status.stage != goal.shown:
+            self._show(goal, step.status.stage)
         goal.handle.publish_feedback(
             ReachGoal.Feedback(
                 energy=float(step.plan.goal_energy),
                 distance_m=float(step.status.distance_m),
+                angle_rad=float(step.status.angle_rad),
+                stage=step.status.stage,
+                stages=step.status.stages,
                 progress=float(step.status.progress),
                 plan_ms=step.plan_s * 1e3,
                 elapsed_s=float(step.status.elapsed_s),
