@@ -233,7 +233,7 @@ class PlannerNode(LifecycleNode):
         from wm_bridge.core.axes_probe import AxesProbe, Look
         from wm_planner.axes import Glimpse, believed_move
 
-        if self._motion is None:
+        if self._motion is None or planner.config.action_space == "joints":
             raise ValueError("probe_axes moves the tool: set action_space: end_effector in the search file")
         size = min(0.04, 0.5 * float(planner.space.spec.scale[0]) * planner.config.horizon / 1.2)
 
