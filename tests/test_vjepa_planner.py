@@ -223,8 +223,10 @@ def test_what_does_not_fit_is_said(checkpoint, tmp_path):
     with pytest.raises(PlannerError, match="no gradient"):
         ACPlanner.load(checkpoint, dataclasses.replace(CONFIG, optimiser="gradient"), ARM, LIMITS)
     planner = ACPlanner.load(checkpoint, CONFIG, ARM, LIMITS)
-    with pytest.raises(PlannerError, match="matches the whole picture"):
+    with pytest.raises(PlannerError, match="matches pictures; give a goal picture with the target hand"):
         planner.encode_goal(picture(0), "object")
+    with pytest.raises(PlannerError, match="mask must be uint8 of the goal picture's size"):
+        planner.encode_goal(picture(0), "hand", np.ones((3, 3), np.uint8))
     with pytest.raises(PlannerError, match="no goal"):
         planner.plan(picture(0), HOME, HOME)
     planner.set_goal(planner.encode_goal(picture(0)))

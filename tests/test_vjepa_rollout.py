@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from wm_planner.errors import PlannerError
 from wm_planner.vjepa import chunks
 from wm_planner.vjepa.config import CORRECTED, PUBLISHED, ACConfig
-from wm_planner.vjepa.energy import Energy
+from wm_planner.vjepa.energy import Energy, token_weight
 from wm_planner.vjepa.pose import difference, euler, integrate, matrix
 from wm_planner.vjepa.predictor import ACPredictor, block_causal, normalise, roll
 from wm_planner.vjepa.rollout import Rollout
@@ -116,6 +117,30 @@ def test_bfloat16_is_near_and_the_elites_are_scored_in_float32():
     assert 1e-6 < (fast(actions) - expected).abs().max() < 0.02
     order = fast.best(actions, 2, fast(actions))
     assert torch.equal(order.costs, exact(actions[order.index])) and bool((order.costs.diff() >= 0).all())
+
+
+def test_a_mask_weighs_the_tokens_of_its_patches():
+    """Where only the masked tokens of two goals agree, their energies do; all tokens weighed alike, it is the plain one."""
+    model, (latents, actions, states) = random_model(), scene(SMALL, 4, 2)
+    goal, other = (normalise(torch.randn(16, 48, generator=torch.Generator().manual_seed(seed))) for seed in (5, 6))
+    mask = np.zeros((60, 80), np.uint8)
+    mask[:30, 10:40] = 255  # the upper left quarter of the middle square: patches 0, 1, 4, 5 of 4 x 4
+    weight = token_weight(mask, 4)
+    assert weight.nonzero().flatten().tolist() == [0, 1, 4, 5] and float(weight.mean()) == pytest.approx(1.0)
+    mixed = torch.where(weight[:, None] > 0, goal, other)
+    energy = Energy(model, 2, integrate)
+
+    def energies(target, of=None):
+        energy.observe(latents, states[0, :1], target, weight=of)
+        return energy(actions)
+
+    torch.testing.assert_close(energies(mixed, weight), energies(goal, weight))
+    assert (energies(mixed) - energies(goal)).abs().min() > 1e-3
+    torch.testing.assert_close(energies(goal, token_weight(np.ones((60, 80), np.uint8), 4)), energies(goal))
+    mask[:] = 0
+    mask[:, :5] = 1
+    with pytest.raises(PlannerError, match="no pixel is set inside of the middle square"):
+        token_weight(mask, 4)
 
 
 def test_the_final_elites_are_ranked_by_their_float32_cost():

@@ -218,6 +218,7 @@ def kind_table(kind: str, args: argparse.Namespace, row: Callable[..., list[dict
             (f"{what}: worst of last 0.5 s, median", f"{np.median(ends):.2f} cm (p95 {np.quantile(ends, 0.95):.1f})"),
             (f"{what}: furthest joint, turn, median", f"{np.median([r['joint_rad'] for r in rows]):.3f}, {np.median([r['turn_rad'] for r in rows]):.3f} rad"),
             (f"{what}: declared REACHED by itself", f"{percent(reached, len(rows))}, {false} of them wrongly"),
+            (f"{what}: REACHED after, plan time, median", f"{np.nanmedian([r['reached_s'] for r in rows]):.1f} s, {np.median([r['plan_ms'] for r in rows]):.0f} ms"),
         ]
     return figures, table
 

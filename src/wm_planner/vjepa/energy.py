@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from wm_planner.errors import PlannerError
 from wm_planner.vjepa.predictor import ACPredictor
@@ -45,17 +48,21 @@ class Energy:
         self.exact = Rollout(model, horizon, context, torch.float32, chunk)
         self.fast = self.exact if dtype == torch.float32 else Rollout(model, horizon, context, dtype, chunk)
         self.goal = torch.empty(0)
+        self.weight: Tensor | None = None
         self.seen: tuple[Present, Present] | None = None
 
-    def observe(self, latents: Tensor, states: Tensor, goal: Tensor, actions: Tensor | None = None) -> None:
+    def observe(
+        self, latents: Tensor, states: Tensor, goal: Tensor, actions: Tensor | None = None, weight: Tensor | None = None
+    ) -> None:
         """Encode the present once, for all calls until the next.
 
         Args:
             latents: (T, N, D), states: (T, P), actions: (T - 1, A) as of ``Rollout.begin``. goal: (N, D), layer-normed.
+            weight: (N,) how much each token counts, see ``token_weight``; None: all alike.
         """
         exact = self.exact.begin(latents, states, actions)
         self.seen = (exact, exact if self.fast is self.exact else self.fast.begin(latents, states, actions))
-        self.state, self.goal = states[-1], goal
+        self.state, self.goal, self.weight = states[-1], goal, weight
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies (S,) float32 of actions (S, H, A), in the precision of the search."""
@@ -80,7 +87,30 @@ class Energy:
         costs = torch.empty(len(actions), device=actions.device)
 
         def measure(these: slice, step: int, latents: Tensor) -> None:
-            costs[these] = latents.sub_(self.goal).abs_().flatten(1).mean(1)
+            apart = latents.sub_(self.goal).abs_()
+            costs[these] = weighed(apart, self.weight).flatten(1).mean(1)
 
         rollout.unroll(self.seen[which], actions, states, measure, last_only=True)
         return costs
+
+
+def weighed(apart: Tensor, weight: Tensor | None) -> Tensor:
+    """(..., N, D) each token times its weight (N,); None: as it is."""
+    return apart if weight is None else apart * weight[:, None]
+
+
+def token_weight(mask: NDArray[np.uint8], grid: int) -> Tensor:
+    """(grid * grid,) weights of patch tokens, of mean 1: the share of each patch that a mask (H, W) uint8 counts.
+
+    A token of these encoders has seen the whole picture, so what is not counted still has some influence on the others.
+
+    Raises:
+        PlannerError: the mask counts nothing of the middle square.
+    """
+    side = min(mask.shape)
+    top, left = (mask.shape[0] - side) // 2, (mask.shape[1] - side) // 2
+    square = torch.from_numpy((mask[top : top + side, left : left + side] > 0).astype(np.float32))
+    share = functional.interpolate(square[None, None], size=(grid, grid), mode="area").flatten()
+    if not bool(share.any()):
+        raise PlannerError("the mask leaves nothing of the goal picture: no pixel is set inside of the middle square that the model sees")
+    return share / share.mean()

@@ -31,7 +31,7 @@ from wm_planner.search.trial import Cost
 from wm_planner.terms import Intrusion
 from wm_planner.vjepa import store
 from wm_planner.vjepa.encoders import FrameEncoder, load_encoder, to_pictures
-from wm_planner.vjepa.energy import Energy
+from wm_planner.vjepa.energy import Energy, token_weight, weighed
 from wm_planner.vjepa.pose import difference, integrate, integrate_joints
 from wm_planner.vjepa.predictor import ACPredictor
 
@@ -44,9 +44,10 @@ PICTURES_ONLY = "a V-JEPA 2-AC takes goal pictures; show it one, or plan joints 
 
 @dataclass(frozen=True)
 class LatentGoal:
-    """An encoded goal picture: latent (N, D), layer-normed."""
+    """An encoded goal picture: latent (N, D), layer-normed; weight (N,) of its tokens, None: all alike."""
 
     latent: Tensor
+    weight: Tensor | None = None
     target: str = "hand"
 
 
@@ -156,10 +157,12 @@ class ACPlanner:
 
     @torch.no_grad()
     def encode_goal(self, image: Image, target: str = "hand", mask: Image | None = None) -> LatentGoal:
-        """Encode a (H, W, 3) uint8 RGB goal picture; the whole picture has to match."""
-        if target != "hand" or mask is not None:
-            raise PlannerError("a V-JEPA 2-AC matches the whole picture; give a goal picture with the target hand and no mask")
-        return LatentGoal(self._encode(image))
+        """Encode a (H, W, 3) uint8 RGB goal picture; mask (H, W) uint8: what is not zero counts, by patches."""
+        if target != "hand":
+            raise PlannerError("a V-JEPA 2-AC matches pictures; give a goal picture with the target hand")
+        if mask is not None and (mask.dtype != np.uint8 or mask.shape != image.shape[:2]):
+            raise PlannerError(f"the mask must be uint8 of the goal picture's size {image.shape[:2]}, got {mask.dtype} {mask.shape}")
+        return LatentGoal(self._encode(image), None if mask is None else token_weight(mask, self.encoder.grid))
 
     def joints_goal(self, joints: Mapping[str, float]) -> LatentGoal:
         """Refused: the model imagines pictures."""
@@ -215,7 +218,7 @@ class ACPlanner:
             actions=np.diff(path, axis=0, prepend=start.reference[None].double().numpy()),
             energy=float(costs[0]),
             energy_per_iteration=found.cost_per_iteration,
-            goal_energy=float((start.latent - goal.latent).abs().mean()),
+            goal_energy=float(weighed((start.latent - goal.latent).abs(), goal.weight).mean()),
             distance_m=math.nan,
             object_distance_m=math.nan,
             joint_distance_rad=math.nan,
@@ -277,7 +280,8 @@ class ACPlanner:
         return cost
 
     def _observe(self, start: Start, goal: LatentGoal) -> None:
-        self.energy.observe(start.latent[None], start.state[None], goal.latent)
+        weight = {} if goal.weight is None else {"weight": goal.weight}
+        self.energy.observe(start.latent[None], start.state[None], goal.latent, **weight)
 
     def _imagined(self, start: Start, candidates: Tensor) -> Tensor:
         """(S, K + H, D) actions of the model: what is committed, then what the joints make of the candidates."""
