@@ -39,9 +39,10 @@ def wrong_mode(bus: ServoBus, ident: int, model: ServoModel) -> str:
     if "mode" in model.registers:
         mode = read_value(bus, ident, model, "mode")
         return "" if mode == POSITION_MODE else f"is in operating mode {mode}, expected {POSITION_MODE} (position)"
-    low, high = (read_value(bus, ident, model, name) for name in ("lower_limit", "upper_limit"))
-    if low is None or high is None:
+    found = read_fields(bus, ident, model, ("lower_limit", "upper_limit"))
+    if found is None:
         return "does not answer"
+    low, high = found["lower_limit"], found["upper_limit"]
     return "" if low < high else f"has angle limits {low} and {high}: wheel or multi-turn mode, expected joint mode (0 and 4095)"
 
 
@@ -60,13 +61,27 @@ def lost_settings(bus: ServoBus, ident: int, model: ServoModel, torque_limit: fl
 
     One read; no answer is not a sign of it.
     """
-    fields = [model[name] for name in ("torque", "moving_speed", "torque_limit") if name in model.registers]
-    first = min(field.address for field in fields)
-    data = bus.read(Block(ident, first, max(field.address + field.size for field in fields) - first))
-    if data is None:
+    found = read_fields(bus, ident, model, _settings(model), tries=1)
+    if found is None:
         return False
-    torque, speed, *limit = (field.decode(data[field.address - first : field.address - first + field.size]) for field in fields)
-    return torque == 0 or speed == 0 or any(value != torque_count(torque_limit) for value in limit)
+    told = found.get("torque_limit", torque_count(torque_limit))
+    return found["torque"] == 0 or found["moving_speed"] == 0 or told != torque_count(torque_limit)
+
+
+def read_fields(bus: ServoBus, ident: int, model: ServoModel, names: tuple[str, ...], tries: int = _TRIES) -> dict[str, int] | None:
+    """Several registers in one read; None without an answer.
+
+    Answers of protocol 1.0 do not say what they answer: a late one is taken for the next one of the same length. So
+    what matters is read in spans of different lengths.
+    """
+    fields = {name: model[name] for name in names}
+    first = min(field.address for field in fields.values())
+    block = Block(ident, first, max(field.address + field.size for field in fields.values()) - first)
+    for _ in range(tries):
+        data = bus.read(block)
+        if data is not None:
+            return {name: field.decode(data[field.address - first : field.address - first + field.size]) for name, field in fields.items()}
+    return None
 
 
 def read_value(bus: ServoBus, ident: int, model: ServoModel, register: str) -> int | None:
@@ -80,7 +95,7 @@ def read_value(bus: ServoBus, ident: int, model: ServoModel, register: str) -> i
 
 
 def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_limit: float) -> tuple[str, int]:
-    first, second = (read_value(bus, ident, model, "position") for _ in range(2))
+    first, second = (_position(bus, ident, model) for _ in range(2))
     if first is None or second is None:
         return "does not answer", 0
     if abs(first - second) > model.counts_per_turn / 100:
@@ -94,13 +109,28 @@ def _attempt(bus: ServoBus, ident: int, model: ServoModel, speed: int, torque_li
         return f"refuses to hold at count {count}: outside of its own angle limits?", 0
     if not _write(bus, ident, model["torque"].address, b"\x01"):
         return "refuses torque", 0
+    found = read_fields(bus, ident, model, ("goal", *_settings(model)))
+    if found is None:
+        return "does not answer", 0
     for register, value in {"torque": 1, "goal": count, "moving_speed": speed}.items():
-        found = read_value(bus, ident, model, register)
-        if found != value:
-            off = " (it has switched itself off: hot or overloaded?)" if register == "torque" and found == 0 else ""
-            return f"{register} reads {found}, wrote {value}{off}", 0
+        if found[register] != value:
+            off = " (it has switched itself off: hot or overloaded?)" if register == "torque" and found[register] == 0 else ""
+            return f"{register} reads {found[register]}, wrote {value}{off}", 0
     return "", count
 
 
 def _write(bus: ServoBus, ident: int, address: int, data: bytes) -> bool:
     return any(bus.write(ident, address, data) for _ in range(_TRIES))
+
+
+def _settings(model: ServoModel) -> tuple[str, ...]:
+    return tuple(name for name in ("torque", "moving_speed", "torque_limit") if name in model.registers)
+
+
+def _position(bus: ServoBus, ident: int, model: ServoModel) -> int | None:
+    """From the span of all that is measured."""
+    for _ in range(_TRIES):
+        data = bus.read(Block(ident, *model.block))
+        if data is not None:
+            return model.measured(data).count
+    return None
