@@ -26,6 +26,7 @@ class Topic:
         depth: messages kept.
         deadline_ms: promised longest gap; 0 = none.
         recorded: goes into the bag.
+        on_request: written only where a parameter asks for it.
     """
 
     name: str
@@ -36,12 +37,13 @@ class Topic:
     depth: int = 1
     deadline_ms: int = 0
     recorded: bool = True
+    on_request: bool = False
 
 
 TOPICS = (
     Topic("camera/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
-    Topic("camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", "camera", reliable=False),
-    Topic("camera/depth/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
+    Topic("camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", "camera", reliable=False, on_request=True),
+    Topic("camera/depth/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False, on_request=True),
     Topic("camera/camera_info", "sensor_msgs/msg/CameraInfo", "camera", reliable=False),
     Topic("joint_states", "sensor_msgs/msg/JointState", "driver"),
     Topic("sim/state", "std_msgs/msg/Float64MultiArray", "driver", reliable=False),
@@ -52,7 +54,7 @@ TOPICS = (
     Topic("wm/paths", "sensor_msgs/msg/PointCloud2", "planner"),
     Topic("wm/goal", "sensor_msgs/msg/Image", "planner", latched=True),
     Topic("wm/goal_hand", "geometry_msgs/msg/PointStamped", "planner", latched=True),
-    Topic("wm/landscape", "visualization_msgs/msg/MarkerArray", "planner", recorded=False),
+    Topic("wm/landscape", "visualization_msgs/msg/MarkerArray", "planner", recorded=False, on_request=True),
     Topic("wm/plan", "visualization_msgs/msg/MarkerArray", "viz"),
     Topic("hw/command", "sensor_msgs/msg/JointState", "safety", deadline_ms=50),
     Topic("driver/heartbeat", "wm_interfaces/msg/Heartbeat", "driver", recorded=False),
