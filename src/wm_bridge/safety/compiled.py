@@ -131,7 +131,7 @@ def _place_covers(tables: Tables, frames: FloatArray, covers: FloatArray) -> Non
     """(S, 6, 3) centre and three half edges of each hull, two ends of each capsule; base frame, m."""
     for s in range(len(covers)):
         T, cover = frames[tables.carrier[s]], tables.covers[s]
-        for c in range(6):
+        for c in range(covers.shape[1]):
             for row in range(3):
                 at = T[row, 0] * cover[0, c] + T[row, 1] * cover[1, c] + T[row, 2] * cover[2, c]
                 covers[s, c, row] = at + T[row, 3] * cover[3, c]

@@ -147,10 +147,10 @@ class JournaledFilter:
         self._filter.observe_driver(counter, now_ns)
         self._note("observe_driver", lambda: (counter, now_ns), None)
 
-    def writers(self, found: int | Sequence[str], now_ns: int = 0) -> None:
+    def writers(self, found: int | Sequence[str]) -> None:
         """See `Watching.writers`."""
-        self._filter.writers(found, now_ns)
-        self._note("writers", lambda: (found if isinstance(found, int) else tuple(found), now_ns), None)
+        self._filter.writers(found)
+        self._note("writers", lambda: (found if isinstance(found, int) else tuple(found),), None)
 
     def stop(self, detail: str = "stop requested", reason: Reason = Reason.STOP_REQUEST) -> Answer:
         """See `SafetyFilter.stop`."""

@@ -239,7 +239,7 @@ _CALLS: Mapping[str, _Call] = {
     "observe_health": lambda f, a, _: f.observe_health(Health(*a[:4]), a[4]),
     "deadman": lambda f, a, _: f.deadman(*a),
     "observe_driver": lambda f, a, _: f.observe_driver(*a),
-    "writers": lambda f, a, _: f.writers(*a),
+    "writers": lambda f, a, _: f.writers(a[0]),  # older journals hold a time as well
     "stop": lambda f, a, _: f.stop(a[0], Reason(a[1])),
     "enable": lambda f, a, _: f.enable(*a),
     "reset": lambda f, a, _: f.reset(*a),

@@ -105,7 +105,7 @@ class Watching(ABC):
         """A beat of the driver; a counter that stands still is a dead driver."""
         self._supervision.driver.observe(counter, self._steady_ns)
 
-    def writers(self, found: int | Sequence[str], now_ns: int = 0) -> None:
+    def writers(self, found: int | Sequence[str]) -> None:
         """Who writes to the hardware topic (a count or node names); more than one latches."""
         try:
             self._supervision.count_writers(found)
