@@ -15,8 +15,9 @@ S = 1_000_000_000
 BEGIN_S, GOAL_S, END_S = 10.0, 11.0, 14.0  # node time
 
 
-def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = True, state: Any = None) -> Path:
-    """Write ``folder``; ten pictures and plans a second. ``state``: flat simulator state, repeated."""
+def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = True, state: Any = None, joints: tuple[str, ...] = ()) -> Path:
+    """Write ``folder``; ten pictures and plans a second. ``state``: flat simulator state, repeated.
+    ``joints``: moved at 1 rad/s, 0.02 rad behind what is sent."""
     store = get_typestore(Stores.ROS2_JAZZY)
     for file in sorted((ROOT / "ros2_ws/src/wm_interfaces/msg").glob("*.msg")):
         store.register(get_types_from_msg(file.read_text(), f"wm_interfaces/msg/{file.stem}"))
@@ -36,6 +37,8 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
         plans = channel("wm/report", "wm_interfaces/msg/PlanReport")
         safety = channel("safety/state", "wm_interfaces/msg/SafetyState")
         verdicts = channel("safety/verdict", "wm_interfaces/msg/SafetyVerdict")
+        measured = channel("joint_states", "sensor_msgs/msg/JointState")
+        sent = channel("hw/command", "sensor_msgs/msg/JointState")
         states = channel("sim/state", "std_msgs/msg/Float64MultiArray")
 
         def say_safety(at_s: float, enabled: bool) -> None:
@@ -63,7 +66,7 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
                     at_s,
                     kinds["wm_interfaces/msg/PlanReport"](
                         header(at_s), k, left, np.array([left]), left * 5, left, float("nan"), left, 1 - left / 0.2,
-                        64, 3, 8, 0, 1.0, 4.0, 25.0 + k, 40.0 + k, 80.0, 0.375, True, 1.0,
+                        64, 3, 8, 0, 1.0, 4.0, 25.0 + k, 40.0 + k, 80.0, 0.375, True, 1.0, 0.0, 0, "",
                     ),
                 )  # fmt: skip
             reasons = 1 << 14 if k < 5 else 1 << 10 if 15 <= k < 18 else 0
@@ -75,6 +78,10 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
                     np.array([0.5]), np.array([0.4 if reasons else 0.5]), 0.3, 50.0, -1, "",
                 ),
             )  # fmt: skip
+            for out, ahead in ((measured, 0.0), (sent, 0.02)):
+                if joints:
+                    place = np.full(len(joints), at_s - GOAL_S + 1.0 + ahead)
+                    out(at_s, kinds["sensor_msgs/msg/JointState"](header(at_s), list(joints), place, 0 * place, 0 * place))
             if state is not None:
                 values = np.array(state, float)
                 values[:2] = int(at_s), round(at_s % 1 * S)

@@ -88,7 +88,7 @@ def test_nan_distance_is_never_near_nor_progress():
     assert outcome([math.nan] * 25, energy=[1.0] * 25) is Outcome.STALLED
 
 
-@pytest.mark.parametrize("trust", [0.01, math.nan])
+@pytest.mark.parametrize("trust", [0.004, math.nan])
 def test_low_trust_for_a_while_is_not_trusted(trust):
     statuses = drive(APPROACH, trust=trust)
     first = next(k for k, s in enumerate(statuses) if s.outcome is not None)

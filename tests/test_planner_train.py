@@ -13,7 +13,7 @@ import pytest
 import torch
 from wm_planner import evaluate as evaluation
 from wm_planner import train
-from wm_planner.calibrate import calibrate, conformal
+from wm_planner.calibrate import calibrate
 from wm_planner.data import Dataset
 from wm_planner.preprocess import to_tensor
 from wm_planner.testing import small_config, synthetic_dataset
@@ -111,16 +111,6 @@ def test_foreign_data_and_bad_words_are_refused(folder: Path, tmp_path: Path, ca
     assert "did you mean 'steps'" in capsys.readouterr().err
 
 
-def test_conformal_bound_counts_the_new_episode_too() -> None:
-    scores = list(range(1, 20))  # 19 scores: the 95 % bound is the largest one
-    assert conformal(scores, 0.05) == 19
-    assert conformal(scores[:-1], 0.05) == float("inf")
-    assert conformal(list(range(1, 100)), 0.05) == 95
-    rng = np.random.default_rng(0)
-    kept = [rng.normal() <= conformal(rng.normal(size=39).tolist(), 0.1) for _ in range(3000)]
-    assert 0.88 < np.mean(kept) < 0.93
-
-
 def test_calibration_gives_the_same_limits_twice(folder: Path) -> None:
     torch.manual_seed(0)
     model = WorldModel(small_config(("first", "second"))).eval()
@@ -128,8 +118,8 @@ def test_calibration_gives_the_same_limits_twice(folder: Path) -> None:
     limits = []
     for _ in range(2):
         calibrate(model, data)
-        limits.append((float(model.novelty_limit), float(model.residual_limit)))
-    assert limits[0] == limits[1] and 0 < limits[0][1] < float("inf")
+        limits.append(float(model.novelty_limit))
+    assert limits[0] == limits[1] and 0 < limits[0] < float("inf")
 
 
 def test_probe_and_rank_correlation_have_their_analytic_values() -> None:

@@ -115,12 +115,13 @@ def test_verdict_names_its_reasons_and_the_age_of_the_picture() -> None:
 
 
 def test_a_report_says_what_a_plan_took_of_its_budget() -> None:
-    numbers = dict(energy=1.0, goal_energy=2.0, distance_m=0.1, object_distance_m=math.nan, joint_distance_rad=0.2, trust=1.0)
+    numbers = dict(energy=1.0, goal_energy=2.0, distance_m=0.1, object_distance_m=math.nan, joint_distance_rad=0.2, trust=0.3, trust_score=0.7)
     counts = dict(samples=96, iterations=2, nan_costs=3, energy_per_iteration=(1.5, 1.0), predicted_hand=np.zeros((8, 3)))
-    plan = SimpleNamespace(**numbers, **counts, preprocess_s=0.001, encode_s=0.009, optimise_s=0.05, deadline_met=True)
+    plan = SimpleNamespace(**numbers, **counts, preprocess_s=0.001, encode_s=0.009, optimise_s=0.05, deadline_met=True, trust_state=1, trust_cause="joints")
     report = convert.to_report(plan, 5, 7, 0.5, 70.0, budget_ms=80.0)
     assert (report.budget_ms, report.budget_used, report.deadline_met) == (80.0, pytest.approx(0.75), True)
     assert (report.iterations, report.horizon, report.nan_costs, list(report.energy_per_iteration)) == (2, 8, 3, [1.5, 1.0])
+    assert (report.trust, report.trust_score, report.trust_state, report.trust_cause) == (0.3, 0.7, report.TRUST_SLOW, "joints")
     assert convert.to_report(plan, 5, 7, 0.5, 70.0, budget_ms=0.0).budget_used == 0.0
 
 

@@ -147,7 +147,7 @@ def test_an_input_that_falls_silent_is_taken_as_its_worst(probe: Probe, inputs: 
 def test_a_person_nearby_and_little_trust_hold_the_arm(probe: Probe, inputs: Inputs) -> None:
     inputs.distance = 0.2
     wait_for_reason(probe, Reason.HUMAN_NEAR)
-    inputs.distance, inputs.trust = float("inf"), 0.01
+    inputs.distance, inputs.trust = float("inf"), 0.001
     wait_for_reason(probe, Reason.LOW_TRUST)
 
 

@@ -170,27 +170,28 @@ def test_separation_exactly_where_it_begins_and_with_the_walk_since() -> None:
 def test_trust_exactly_at_its_thresholds() -> None:
     s = dataclasses.replace(CONFIG.trust, enabled=True)
     watch, stamp = TrustMonitor(s, 20 * MS), 10**12
-    assert watch.holds(0) and watch.slows(), "nothing was said yet"
+    assert not watch.holds() and watch.slows(0), "nothing was said yet"
 
     def after(trust: float) -> tuple[bool, bool]:
         nonlocal stamp
         stamp += 1
         assert watch.observe(trust, stamp, stamp, 0) is Reason.NONE
-        return watch.holds(0), watch.slows()
+        return watch.holds(), watch.slows(0)
 
+    assert after(0.0) == (True, True)
     up, high = s.hold_below + s.hysteresis, s.slow_below + s.hysteresis
     assert after(np.nextafter(up, 0.0)) == (True, True) and after(up) == (False, True)
     assert after(s.hold_below) == (False, True) and after(np.nextafter(s.hold_below, 0.0)) == (True, True)
     assert after(high) == (False, False) and after(s.slow_below) == (False, False)
     assert after(np.nextafter(s.slow_below, 0.0)) == (False, True)
     assert after(1.0) == (False, False) and after(np.nextafter(1.0, 2.0)) == (True, True) and after(0.0) == (True, True)
-    assert after(1.0) == (False, False) and after(-0.1) == (True, True) and after(math.nan) == (True, True)
+    assert after(1.0) == (False, False) and after(-0.1) == (True, True) and after(math.nan) == (False, True)
     after(1.0)
     limit = round(s.timeout_ms * MS)
-    assert not watch.holds(limit) and watch.holds(limit + 1)
+    assert not watch.slows(limit) and watch.slows(limit + 1) and not watch.holds()
     assert watch.observe(1.0, stamp, stamp, 0) is Reason.REPLAYED, "an old report is no new trust"
     off = TrustMonitor(CONFIG.trust, 0)
-    assert not off.holds(0) and not off.slows()
+    assert not off.holds() and not off.slows(0)
 
 
 def test_the_deadman_and_the_drivers_heart_exactly_at_their_time() -> None:

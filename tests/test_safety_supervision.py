@@ -13,7 +13,7 @@ from wm_bridge.robots import spec as robots
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.health import Health, HealthMonitor, Level
 from wm_bridge.safety.human import allowed_speed
-from wm_bridge.safety.supervision import Supervision
+from wm_bridge.safety.supervision import Pace, Supervision
 
 
 def with_group(name, **changes):
@@ -90,7 +90,7 @@ def trust(value):
     return lambda rig: rig.filter.observe_trust(value, rig.now, rig.now)
 
 
-@pytest.mark.parametrize("say", [lambda rig: None, trust(0.0), trust(math.nan), trust(7.0)])
+@pytest.mark.parametrize("say", [trust(0.0), trust(-1.0), trust(7.0), trust(math.inf)])
 def test_a_planner_without_trust_is_held(say):
     rig = Rig(with_group("trust", enabled=True))
     assert drive(rig, 60, trust(0.9)).mode is SafetyMode.NORMAL and rig.speed() > 0.25
@@ -99,14 +99,32 @@ def test_a_planner_without_trust_is_held(say):
     assert drive(rig, 60, trust(0.9)).mode is SafetyMode.NORMAL
 
 
+@pytest.mark.parametrize("say", [lambda rig: None, trust(math.nan), trust(CONFIG.trust.hold_below)])
+def test_unknown_missing_and_little_trust_slow_the_arm_and_do_not_hold_it(say):
+    rig, slowed = Rig(with_group("trust", enabled=True)), CONFIG.reduced_speed_m_s
+    assert drive(rig, 60, trust(0.9)).mode is SafetyMode.NORMAL and not rig.filter._supervision.trust.slows(rig.now)
+    assert drive(rig, 90, say).mode is not SafetyMode.HOLD and rig.speed() > 0.0
+    assert rig.filter._supervision.pace(rig.now, rig.now) == Pace(slowed, Reason.LOW_TRUST)
+    assert drive(rig, 60, trust(0.9)).mode is SafetyMode.NORMAL
+    assert rig.filter._supervision.pace(rig.now, rig.now).limit_m_s == math.inf
+
+
+def test_what_held_the_arm_holds_it_until_a_better_trust_is_told():
+    watch = Supervision(with_group("trust", enabled=True), None)
+    watch.trust.observe(0.0, 1, 1, 1)
+    assert watch.trust.holds() and watch.holds(10**12, 10**12)[0] is Reason.LOW_TRUST
+    watch.trust.observe(math.nan, 2, 2, 2)
+    assert not watch.trust.holds() and watch.trust.slows(2), "nobody knows: slow"
+
+
 def test_trust_goes_up_again_only_past_the_hysteresis():
     watch = Supervision(with_group("trust", enabled=True), None)
 
     def slow(value, now):
         watch.trust.observe(value, now, now, now)
-        return watch.trust.slows()
+        return watch.trust.slows(now)
 
-    said = [0.9, 0.29, 0.31, 0.34, 0.36, 0.31]
+    said = [0.9, 0.04, 0.06, 0.09, 0.11, 0.06]
     assert [slow(value, (k + 1) * T) for k, value in enumerate(said)] == [False, True, True, True, False, False]
 
 

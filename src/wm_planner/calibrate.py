@@ -1,4 +1,4 @@
-"""Calibration of a trained model: which pictures it knows, and how well it predicts.
+"""Calibration of a trained model: which pictures it knows. What is usual at run time: ``trust``.
 
 Called at the end of a training, or for any checkpoint by
 `python -m wm_planner.calibrate --checkpoint IN --data FOLDER --out OUT`.
@@ -26,16 +26,13 @@ FIT_PICTURES, LIMIT_EPISODES, PER_EPISODE = 1500, 200, 12
 
 
 @torch.no_grad()
-def calibrate(model: WorldModel, data: Dataset, alpha: float = 0.05, seed: int = 0) -> None:
+def calibrate(model: WorldModel, data: Dataset, seed: int = 0) -> None:
     """Set the model's calibration buffers; takes some seconds.
 
     * ``scene_basis``: principal components of training pictures (see ``WorldModel.novelty``).
     * ``novelty_limit``: 1.1 times the 99.9th percentile of the score on held-out pictures.
-    * ``residual_limit``: split-conformal bound on an episode's largest one-step prediction
-      error: a whole new episode of the same kind stays below it with probability 1 - alpha.
 
-    Limits stay infinite (switched off) when there are no held-out episodes, and the
-    residual limit also when they are fewer than 1 / alpha - 1.
+    The limit stays infinite (switched off) when there are no held-out episodes.
     """
     device = model.joint_centre.device
     rng = np.random.default_rng(seed)
@@ -46,23 +43,11 @@ def calibrate(model: WorldModel, data: Dataset, alpha: float = 0.05, seed: int =
     model.scene_basis.zero_()
     model.scene_basis[:, : components.shape[1]] = components
     model.novelty_limit.fill_(math.inf)
-    model.residual_limit.fill_(math.inf)
     held_out = data.held_out[:LIMIT_EPISODES]
     if not held_out:
         return
     novelty = model.novelty(pictures(data, held_out, rng).to(device))
     model.novelty_limit.fill_(1.1 * float(novelty.quantile(0.999)))
-    largest = [float(residuals(model, data, episode).max()) for episode in held_out]
-    model.residual_limit.fill_(conformal(largest, alpha))
-
-
-def conformal(scores: Sequence[float], alpha: float) -> float:
-    """Bound that one more exchangeable score keeps with probability 1 - alpha; inf if too few.
-
-    The ceil((n + 1)(1 - alpha))-th smallest of n scores (Vovk et al. 2005, split conformal).
-    """
-    rank = math.ceil((len(scores) + 1) * (1 - alpha))
-    return sorted(scores)[rank - 1] if rank <= len(scores) else math.inf
 
 
 def pictures(data: Dataset, episodes: Sequence[tuple[int, int]], rng: np.random.Generator) -> Tensor:
@@ -72,19 +57,6 @@ def pictures(data: Dataset, episodes: Sequence[tuple[int, int]], rng: np.random.
         frames = rng.choice(data.length + 1, size=min(PER_EPISODE, data.length + 1), replace=False)
         drawn.append(data.shards[shard]["images"][episode, np.sort(frames)])
     return to_tensor(np.concatenate(drawn))
-
-
-@torch.no_grad()
-def residuals(model: WorldModel, data: Dataset, episode: tuple[int, int]) -> Tensor:
-    """(L,) mean squared one-step prediction errors along an episode, as the planner sees them."""
-    shard, number = data.shards[episode[0]], episode[1]
-    device = model.joint_centre.device
-    z = model.encode(to_tensor(np.array(shard["images"][number]), device))
-    reference = torch.from_numpy(np.array(shard["reference"][number])).to(device)
-    state = model.proprioception(torch.from_numpy(np.array(shard["position"][number])).to(device), reference)
-    actions = (reference[1:] - reference[:-1]) / model.action_scale
-    z_next, _ = model.rollout(z[:-1, None], state[:-1, None], actions[:, None])
-    return (z_next[:, 0] - z[1:]).square().mean(-1)
 
 
 def main(argv: list[str]) -> int:
@@ -101,7 +73,7 @@ def main(argv: list[str]) -> int:
         print(f"calibrate: {error}", file=sys.stderr)
         return 2
     save_model(model, args.out, card)
-    print(f"novelty limit {float(model.novelty_limit):.3f}, residual limit {float(model.residual_limit):.4f}: {args.out}")
+    print(f"novelty limit {float(model.novelty_limit):.3f}: {args.out}")
     return 0
 
 

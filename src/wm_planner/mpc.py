@@ -42,6 +42,7 @@ from wm_planner.proposals import arm_proposals, object_ways
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost, cheapest
 from wm_planner.terms import Intrusion, Seen, Term, Uncertainty
+from wm_planner.trust.watch import Watch
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
@@ -93,7 +94,7 @@ class Planner:
         self.uncertainty: Uncertainty | None = None
         self.forward: Forward | None = None
         self._finish_s = 0.0
-        self._predicted: Tensor | None = None
+        self.watch = Watch(self.model)
 
     @classmethod
     def load(cls, checkpoint: Path | str, config: PlannerConfig | None = None, seed: int = 0) -> Planner:
@@ -147,9 +148,9 @@ class Planner:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last plan and prediction."""
+        """Forget the last plan, and what was seen."""
         self.search.reset()
-        self._predicted = None
+        self.watch.reset()
 
     @without_gradients
     def plan(
@@ -168,7 +169,7 @@ class Planner:
             position: (A,) measured joints, rad; reference: (A,) references last sent, rad.
             deadline_s: time budget of this call; the best plan so far is returned within it, or, where
                 the first iteration ends later than that, after the first iteration.
-            periods: control periods since the last call (shifts the warm start).
+            periods: control periods since the last call: shifts the warm start, and trust is judged over them.
             committed: (K, A) rad, K <= horizon: what will have been sent after each of the periods that pass
                 before this plan can take effect. They are imagined, and the plan goes on from there.
 
@@ -185,11 +186,11 @@ class Planner:
         read = self.model.read(z[0])
         goal = self._certain(self.goal, small, measured)
         gap = gap_to(goal, read, measured, self.forward)
-        trust = self._trust(z)
+        trust = self.watch.judge(small, z[0], measured, sent_now, periods)
         encoded = time.monotonic()
 
         here = Situation(z, self.model.proprioception(measured, sent_now)[None], measured, sent_now)
-        there, expected = self._later(here, committed)
+        there = self._later(here, committed)
         frame = frame_energy(goal, self.config, self.forward)
         space = JointSpace(self.actions) if goal.target == "object" else self.space  # the object skill moves joints
         cost = self._cost(there, goal, frame, space)
@@ -213,7 +214,6 @@ class Planner:
         chosen = space.joints(there.reference, best)
         latents, _ = self.imagine(there.z, there.state, space.imagined(there.reference, best, chosen))
         hands = self.model.read(latents).hand
-        self._predicted = latents[0, 0] if expected is None else expected
         references = self.actions.references(there.reference, chosen)
         finished = time.monotonic()
         self._finish_s = finished - searched
@@ -237,7 +237,10 @@ class Planner:
             nan_costs=found.nan_costs,
             deadline_met=not deadline_s or finished - started <= deadline_s,
             goal_trust=goal.trust,
-            trust=trust,
+            trust=trust.trust,
+            trust_score=trust.score,
+            trust_state=int(trust.state),
+            trust_cause=trust.cause,
             preprocess_s=prepared - started,
             encode_s=encoded - prepared,
             optimise_s=finished - encoded,
@@ -258,10 +261,10 @@ class Planner:
             return action.repeat(self.config.skill_hold, 1).double().numpy()
         return self.model.propose(z, state, goal.latent[None])[0].double().numpy()
 
-    def _later(self, here: Situation, committed: FloatArray | None) -> tuple[Situation, Tensor | None]:
-        """The situation after what is ``committed`` (K, A), and the latent (D,) expected after its first period."""
+    def _later(self, here: Situation, committed: FloatArray | None) -> Situation:
+        """The situation after what is ``committed`` (K, A)."""
         if committed is None or not len(committed):
-            return here, None
+            return here
         if len(committed) > self.config.horizon:
             raise PlannerError(f"{len(committed)} committed periods are more than the horizon of {self.config.horizon}")
         ahead = torch.stack([self._joints(row, "committed") for row in committed])
@@ -269,7 +272,7 @@ class Planner:
         latents, states = self.imagine(here.z, here.state, actions[None])
         z, state = latents[:, -1], states[:, -1]
         position = state[0, : len(self.joint_names)] * self.model.joint_half_range + self.model.joint_centre
-        return Situation(z, state, position, ahead[-1]), latents[0, 0]
+        return Situation(z, state, position, ahead[-1])
 
     @without_gradients
     def energies(self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, candidates: Tensor) -> Tensor:
@@ -342,13 +345,6 @@ class Planner:
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
 
-    def _trust(self, z: Tensor) -> float:
-        """Share of the calibrated residual limit that the last prediction keeps within."""
-        if self._predicted is None or not torch.isfinite(self.model.residual_limit):
-            return 1.0
-        residual = float((z[0] - self._predicted).square().mean())
-        limit = float(self.model.residual_limit)
-        return 1.0 if residual <= limit else max(0.0, limit / residual)
 
     def _joints(self, values: FloatArray, name: str) -> Tensor:
         array = np.asarray(values, dtype=np.float32)

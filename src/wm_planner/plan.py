@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from wm_planner.trust.watch import TrustState
 
 FloatArray = NDArray[np.float64]
 
@@ -27,7 +30,7 @@ class Plan:
         samples, iterations, nan_costs: see ``search.trial.SearchResult``.
         deadline_met: the whole call took no longer than it was given; True without a deadline.
         goal_trust: 0..1, how much the goal is like what the model knows.
-        trust: 0..1, how well the last prediction explains this frame (1 on the first).
+        trust, trust_score, trust_state, trust_cause: how usual this step is, see ``trust.watch.Judgement``.
         preprocess_s, encode_s, optimise_s: time spent.
     """
 
@@ -48,12 +51,15 @@ class Plan:
     iterations: int
     nan_costs: int
     deadline_met: bool
-    trust: float
     preprocess_s: float
     encode_s: float
     optimise_s: float
     angle_rad: float = 0.0
     goal_trust: float = 1.0
+    trust: float = math.nan
+    trust_score: float = math.nan
+    trust_state: int = int(TrustState.UNKNOWN)
+    trust_cause: str = ""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from wm_planner.errors import PlannerError
 from wm_planner.world_model import CALIBRATION, WorldModel
 
 FORMAT = "wm-compact-1"
-RETIRED = ("latent_mean", "latent_whitening")  # calibration of the first version
+RETIRED = ("latent_mean", "latent_whitening", "residual_limit")  # calibration of earlier versions
 
 
 def save_model(model: WorldModel, path: Path, card: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from wm_planner.skill import ObjectSkill
 
 
 SCENE_SIDE, SCENE_DIM, LOW_CONTRAST = 24, 48, 0.05  # of the novelty score: pixels, basis, of [-1, 1]
-CALIBRATION = ("scene_basis", "novelty_limit", "residual_limit")
+CALIBRATION = ("scene_basis", "novelty_limit")
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,8 @@ class WorldModel(nn.Module):
         # set from data after training, see calibrate.py
         self.register_buffer("scene_basis", torch.zeros(SCENE_SIDE**2, SCENE_DIM))
         self.register_buffer("novelty_limit", torch.tensor(float("inf")))
-        self.register_buffer("residual_limit", torch.tensor(float("inf")))
         self.scene_basis: Tensor
         self.novelty_limit: Tensor
-        self.residual_limit: Tensor
         self.joint_centre: Tensor
         self.joint_half_range: Tensor
         self.action_scale: Tensor

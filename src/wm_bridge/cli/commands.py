@@ -37,6 +37,7 @@ COMMANDS = {
     "train": Command("wm_planner.train", "train the world model from recorded play"),
     "train-ac": Command("wm_planner.vjepa.fit", "train an action-conditioned predictor over a frozen encoder"),
     "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),
+    "calibrate-trust": Command("wm_bridge.cli.calibrate_trust", "what is usual for robot, camera and model, from bags or simulation"),
     "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),
 }
 

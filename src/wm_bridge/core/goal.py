@@ -49,7 +49,7 @@ class GoalConfig:
         stall_energy: or the best energy by this share.
         tolerance_energy: energy of the present frame that counts as there where no distance is decoded (NaN), with the same
             ``leave_factor``; 0: such a goal is never reached. `./wm calibrate-axes` measures it.
-        trust_min: planner trust (0..1) below this is bad.
+        trust_min: planner trust (0..1, a p-value) below this is bad.
         trust_s: bad trust for this long ends the attempt, s.
         goal_trust_min: trust (0..1) of the goal picture itself below this ends it at once.
         switch_energy: of goals in a row (`core.stages`) all but the last are passed when the energy of the present
@@ -69,7 +69,7 @@ class GoalConfig:
     stall_distance_m: float = 0.005
     stall_energy: float = 0.02
     tolerance_energy: float = 0.0
-    trust_min: float = 0.1
+    trust_min: float = 0.01
     trust_s: float = 1.0
     goal_trust_min: float = 0.05
     switch_energy: float = 0.4
@@ -96,7 +96,7 @@ class PlanSummary:
         distance_m: distance of hand (or object) to the goal, m; NaN when unknown, 0 where only joints count.
         joint_speed_rad_s: fastest controlled joint, measured.
         energy: of the current frame against the goal; smaller is closer.
-        trust: 0..1, how far the model explains what it sees.
+        trust: 0..1, p-value of what the planner sees and feels among nominal episodes.
         goal_trust: 0..1, how much the goal picture is like what the model knows.
         joint_distance_rad: largest decoded joint distance to the goal; 0 where joints do not count.
         angle_rad: what has to turn as well: the furthest joint of a goal for joints, the tool of a pose; else 0.
@@ -270,7 +270,7 @@ class GoalMonitor:
             return Outcome.REACHED, f"held within {self._tolerance(left)} for {config.hold_s:.1f} s"
         if now_ns - self._trusted_ns >= config.trust_s * S and summary is not None:
             return Outcome.NOT_TRUSTED, (
-                f"the model does not explain what the camera sees (trust {summary.trust:.2f} "
+                f"the model does not explain what the camera sees (trust {summary.trust:.3f} "
                 f"for {config.trust_s:.1f} s); check camera, light and scene"
             )
         if elapsed >= config.timeout_s:

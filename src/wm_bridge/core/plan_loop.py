@@ -128,6 +128,7 @@ class PlanLoop:
         """
         begin = self._clock()
         refused = self._problem(observation, now_ns)
+        periods = self._periods_since(observation.frame.stamp_ns)
         trajectory, plan, summary, plan_ns, asked = None, None, None, 0, False
         if not refused:
             self._last_stamp_ns = observation.frame.stamp_ns
@@ -143,7 +144,7 @@ class PlanLoop:
                 asked, plan_begin = True, self._clock()
                 if self._observe is not None:
                     self._observe(observation.joints)
-                plan, refused = self._plan(observation.frame.image, position, reference, ahead)
+                plan, refused = self._plan(observation.frame.image, position, reference, ahead, periods)
                 plan_ns = self._clock() - plan_begin
             if plan is not None:
                 summary = self._summary(plan, observation)
@@ -208,15 +209,22 @@ class PlanLoop:
         ahead = self._committed.references(observation.reference, stamp_ns, round(period_s * 1e9), count)
         return np.clip(ahead, self._lower, self._upper)
 
+    def _periods_since(self, stamp_ns: int) -> int:
+        """Control periods from the last frame to this one, at least 1."""
+        gap_s = (stamp_ns - self._last_stamp_ns) * 1e-9 if self._last_stamp_ns else 0.0
+        return max(1, round(gap_s / self._planner.period_s))
+
     def _note_delay(self, delay_ns: int) -> None:
         newest = max(delay_ns, 0) * 1e-9
         self._measured_s += (_NEWEST if self._measured_s else 1.0) * (newest - self._measured_s)
 
     def _plan(
-        self, image: ImageArray, position: FloatArray, reference: FloatArray, ahead: FloatArray
+        self, image: ImageArray, position: FloatArray, reference: FloatArray, ahead: FloatArray, periods: int
     ) -> tuple[Any, str]:
         """The planner's plan, or None and why not."""
-        later = {"committed": ahead} if len(ahead) else {}
+        later: dict[str, Any] = {"committed": ahead} if len(ahead) else {}
+        if periods != 1:
+            later["periods"] = periods
         try:
             plan = self._planner.plan(image, position, reference, self._config.deadline_s, **later)
             references = np.asarray(plan.references, dtype=np.float64)
@@ -240,7 +248,7 @@ class PlanLoop:
             0.0 if isinstance(asked, JointsGoal) else float(distance_m),
             float(speed),
             float(plan.goal_energy),
-            float(plan.trust),
+            1.0 if math.isnan(plan.trust) else float(plan.trust),  # unknown: the safety node slows the arm
             float(plan.goal_trust if masked else getattr(goal, "trust", 1.0)),
             float(plan.joint_distance_rad) if hand and isinstance(asked, PictureGoal) else 0.0,
             0.0 if isinstance(asked, PictureGoal) else float(plan.angle_rad),

@@ -41,7 +41,7 @@ class PlanView(Protocol):
 
     @property
     def trust(self) -> float:
-        """0..1."""
+        """0..1, a p-value; NaN when unknown."""
 
 
 class PlannerView(Protocol):
@@ -80,5 +80,5 @@ class PlannerView(Protocol):
         """A `PlanView` from here on; position and reference are (A,) rad.
 
         Where the delay is one period or more, ``committed`` (K, A) rad is given too: what is sent until the
-        plan is followed.
+        plan is followed. Where more than one period has passed since the last plan, ``periods`` is.
         """

@@ -19,11 +19,12 @@ from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.joints import find_joints
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
+from wm_bridge.core.subject import camera_subject, robot_subject
 from wm_bridge.core.types import JointState
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import realtime
-from wm_bridge.ros.diagnostics import ERROR, OK, Diagnostics
+from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.goal_request import Goal
 from wm_bridge.ros.node import leave, now_ns, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.observe import Observer
@@ -41,6 +42,7 @@ class PlannerParams:
     checkpoint: str = setting("", "path of the world model, compact or V-JEPA 2-AC; empty = the one shipped for the robot")
     encoder: str = setting("", "V-JEPA 2-AC: file or folder of the encoder; empty = in the checkpoint")
     axes: str = setting("", "file of ./wm calibrate-axes: how the model's action axes lie to the robot; empty = as the base")
+    trust: str = setting("", "path of its trust calibration; empty = the one beside the checkpoint")
     autostart: bool = setting(True, "configure and activate at start")
     seed: int = setting(0, "of the candidate sampling", 0, 2**31 - 1)
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
@@ -88,6 +90,8 @@ class PlannerNode(LifecycleNode):
         self._pursuit: Pursuit | None = None
         self._image: Image | None = None
         self._problem = ""
+        self._camera = ""
+        self._trust_problem = "trust unknown: no picture yet"
         self._plan_ms = 0.0
 
         self._output = PlanOutput(self, self.spec.base_frame, params.deadline_ms)
@@ -136,7 +140,7 @@ class PlannerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the world model."""
-        self.planner = None
+        self.planner, self._camera = None, ""
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -164,11 +168,10 @@ class PlannerNode(LifecycleNode):
         from wm_planner.errors import PlannerError
         from wm_planner.mpc import Planner
         from wm_planner.vjepa.store import is_imported
-        from wm_planner.weights import shipped_checkpoint
 
         params = self.params
         try:
-            path = Path(params.checkpoint) if params.checkpoint else shipped_checkpoint(self.spec.name)
+            path = self._checkpoint()
             vjepa = is_imported(path)
             usual = resources.path("config/vjepa_planner.yaml" if vjepa else "config/compact_planner.yaml")
             changes = {"threads": params.threads, **(self._axes.settings() if self._axes else {})}
@@ -199,6 +202,11 @@ class PlannerNode(LifecycleNode):
         limits = (self.spec.lower[index], self.spec.upper[index], self.spec.velocity[index])
         encoder = Path(self.params.encoder) if self.params.encoder else None
         return ACPlanner.load(path, config, names, limits, encoder, self.params.seed)
+
+    def _checkpoint(self) -> Path:
+        from wm_planner.weights import shipped_checkpoint
+
+        return Path(self.params.checkpoint) if self.params.checkpoint else shipped_checkpoint(self.spec.name)
 
     def _clearance_for(self, planner: Any) -> Clearance | None:
         """What the safety node's distances leave free; None when it keeps none."""
@@ -257,7 +265,29 @@ class PlannerNode(LifecycleNode):
             if part is not None:
                 part.observe(joints)
 
+    def _judge_by_calibration(self) -> None:
+        """Use the calibration of this robot, camera and model, whenever the camera is another; none fits: trust is unknown."""
+        from wm_planner.errors import PlannerError
+        from wm_planner.trust.calibration import Calibration, Subject, trust_path
+
+        image = self._image
+        if image is None:
+            return
+        camera = camera_subject(image.header.frame_id, image.width, image.height)
+        if camera == self._camera:
+            return
+        self._camera, self._trust_problem = camera, ""
+        robot = robot_subject(self.spec.name, bool(self.get_parameter("use_sim_time").value))
+        path = Path(self.params.trust) if self.params.trust else trust_path(self._checkpoint())
+        try:
+            calibration = Calibration.load(path, Subject(robot, camera, self.planner.name))
+        except PlannerError as error:
+            calibration, self._trust_problem = None, f"trust unknown: {error}"
+            self.get_logger().warning(self._trust_problem)
+        self.planner.watch.use(calibration)
+
     def _make_loop(self, target: str) -> PlanLoop:
+        self._judge_by_calibration()
         params = self.params
         config = PlanLoopConfig(
             points=params.points,
@@ -318,8 +348,10 @@ class PlannerNode(LifecycleNode):
             "goal": "active" if active else "none",
             "plan [ms]": f"{self._plan_ms:.1f}",
             "plans": str(self._output.plans),
+            "trust": self._trust_problem or "calibrated",
         }
-        return ERROR if problem else OK, problem, values
+        unknown = "" if self._camera == "" else self._trust_problem
+        return ERROR if problem else WARN if unknown else OK, problem or unknown, values
 
 
 def main(argv: list[str] | None = None) -> int:

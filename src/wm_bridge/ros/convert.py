@@ -424,7 +424,7 @@ def to_report(
 ) -> PlanReport:
     """A plan of ``wm_planner`` (see docs/contracts.md) as numbers."""
     numbers = (
-        "energy goal_energy distance_m object_distance_m joint_distance_rad trust".split()
+        "energy goal_energy distance_m object_distance_m joint_distance_rad trust trust_score".split()
     )
     planned_ms = 1e3 * (plan.preprocess_s + plan.encode_s + plan.optimise_s)  # type: ignore[attr-defined]
     message = PlanReport(
@@ -442,6 +442,8 @@ def to_report(
         budget_ms=float(budget_ms),
         budget_used=planned_ms / budget_ms if budget_ms > 0.0 else 0.0,
         deadline_met=bool(plan.deadline_met),  # type: ignore[attr-defined]
+        trust_state=int(plan.trust_state),  # type: ignore[attr-defined]
+        trust_cause=str(plan.trust_cause),  # type: ignore[attr-defined]
         **{name: float(getattr(plan, name)) for name in numbers},
     )
     message.header.stamp = to_time(stamp_ns)

@@ -81,7 +81,7 @@ class Supervision:
         human = self._config.human
         if self.human.speed_limit(now_ns, steady_ns) < human.least_speed_m_s:
             return Reason.HUMAN_NEAR, "a person is near, or nobody looks for one"
-        if self.trust.holds(steady_ns):
+        if self.trust.holds():
             return Reason.LOW_TRUST, "the planner does not trust its model"
         return Reason.NONE, ""
 
@@ -92,7 +92,7 @@ class Supervision:
         for applies, why in (
             (self.reduced, Reason.TOOL_SPEED),
             (self.health.level is Level.DERATE, Reason.HEALTH),
-            (self.trust.slows(), Reason.LOW_TRUST),
+            (self.trust.slows(steady_ns), Reason.LOW_TRUST),
         ):
             if applies:
                 limit, reason = slow, reason | why

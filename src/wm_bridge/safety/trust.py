@@ -1,4 +1,4 @@
-"""How much the planner believes its own model: little trust slows, less holds, silence is none."""
+"""How much the planner believes its own model: little trust slows, less holds; unknown, old or missing trust slows."""
 
 from __future__ import annotations
 
@@ -28,35 +28,38 @@ class TrustSettings:
 
 
 class TrustMonitor:
-    """Holds and slows with hysteresis; missing, old or senseless trust is the worst."""
+    """Holds and slows with hysteresis.
+
+    NaN is trust that nobody knows: it slows, as silence does; any other number outside 0..1 is the
+    worst. What held the arm holds it until a better trust is told: silence is none.
+    """
 
     def __init__(self, settings: TrustSettings, future_ns: int) -> None:
         self.settings = settings
         self._limit_ns = round(settings.timeout_ms * MS)
         self._stamps = StampCheck(self._limit_ns, future_ns, Reason.LOW_TRUST)
         self._alive = Watchdog()
-        self._trust = 0.0
-        self._slow, self._hold = True, True
+        self._slow, self._hold = True, False
 
     def observe(self, trust: float, stamp_ns: int, now_ns: int, steady_ns: int) -> Reason:
-        """Take a trust, 0..1. Returns why it was not used."""
+        """Take a trust, 0..1 or NaN. Returns why it was not used."""
         wrong = self._stamps.check(stamp_ns, now_ns)
         if wrong:
             return wrong
         self._stamps.accept(stamp_ns)
         self._alive.feed(steady_ns)
-        self._trust = trust if math.isfinite(trust) and 0.0 <= trust <= 1.0 else 0.0
-        s = self.settings
-        self._hold = self._trust < s.hold_below + (s.hysteresis if self._hold else 0.0)
-        self._slow = self._trust < s.slow_below + (s.hysteresis if self._slow else 0.0)
+        if math.isnan(trust):
+            self._slow, self._hold = True, False
+            return Reason.NONE
+        known, s = trust if 0.0 <= trust <= 1.0 else 0.0, self.settings
+        self._hold = known < s.hold_below + (s.hysteresis if self._hold else 0.0)
+        self._slow = known < s.slow_below + (s.hysteresis if self._slow else 0.0)
         return Reason.NONE
 
-    def holds(self, steady_ns: int) -> bool:
+    def holds(self) -> bool:
         """True when the planner must not be followed."""
-        if not self.settings.enabled:
-            return False
-        return self._hold or self._alive.expired(steady_ns, self._limit_ns)
+        return self.settings.enabled and self._hold
 
-    def slows(self) -> bool:
+    def slows(self, steady_ns: int) -> bool:
         """True when the planner may be followed slowly only."""
-        return self.settings.enabled and self._slow
+        return self.settings.enabled and (self._slow or self._alive.expired(steady_ns, self._limit_ns))

@@ -7,6 +7,7 @@ the topics between them replaced by calls. Simulator truth is read for scoring o
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.goal_kinds import Asked
 from wm_bridge.core.plan_loop import PlanLoop
-from wm_bridge.core.plan_step import PlanLoopConfig
+from wm_bridge.core.plan_step import PlanLoopConfig, PlanStep
 from wm_bridge.core.plan_view import PlannerView
 from wm_bridge.core.types import FloatArray, Frame, JointState, Observation, Reason
 from wm_bridge.safety.config import SafetyConfig
@@ -92,12 +93,14 @@ def run_episode(
     *,
     target: str = "hand",
     blank: bool = False,
+    go_on: Callable[[PlanStep], bool] = lambda step: True,
 ) -> Trace:
     """Pursue ``goal`` from the world's present state.
 
     Args:
         target: "hand" or "object", what the goal monitor watches.
         blank: control experiment: the planner is shown a black camera picture.
+        go_on: asked after each planning step; False ends the episode.
     """
     loop = PlanLoop(
         planner,
@@ -114,12 +117,12 @@ def run_episode(
     answer = loop.set_goal(goal, now)
     if not answer.ok:
         raise ValueError(answer.message)
-    trace = Trace()
+    trace, begun = Trace(), now
     reference = world.reference
     ticks = round(settings.duration_s * 1e9 / TICK_NS)
     every = round(planner.period_s * 1e9 / TICK_NS)
     delay = settings.latency_ms * 1_000_000 // TICK_NS
-    waiting: dict[int, object] = {}
+    waiting: dict[int, PlanStep] = {}
     for tick in range(ticks):
         if settings.rest_s is not None and tick * 0.01 > trace.outcome_s + settings.rest_s:
             break
@@ -138,9 +141,13 @@ def run_episode(
                 trace.plan_s.append(step.plan_s)
             if step.outcome is not None and trace.outcome is None:
                 trace.outcome, trace.outcome_s = step.outcome, tick * 0.01
-            if step.trajectory is not None:
-                waiting[tick + delay] = step.trajectory
-        if tick in waiting and guard.submit(waiting.pop(tick), now, now) != Reason.NONE:
+            waiting[tick + delay] = step
+            if not go_on(step):
+                break
+        arrived = waiting.pop(tick, None)
+        if arrived is not None and arrived.plan is not None:
+            guard.observe_trust(float(arrived.plan.trust), (tick - delay) * TICK_NS + begun, now)
+        if arrived is not None and arrived.trajectory is not None and guard.submit(arrived.trajectory, now, now) != Reason.NONE:
             trace.refused += 1
         command, verdict = guard.tick(now, now)
         if command is not None:

@@ -232,7 +232,6 @@ class ACPlanner:
             iterations=found.iterations,
             nan_costs=found.nan_costs,
             deadline_met=not deadline_s or finished - started <= deadline_s,
-            trust=1.0,
             preprocess_s=0.0,
             encode_s=encoded - started,
             optimise_s=finished - encoded,

@@ -1,0 +1,1 @@
+"""How far the planner may believe its own model: scores of each planning step, calibrated on whole episodes."""

@@ -1,0 +1,164 @@
+"""Scores of a planning step: each is small when all is as usual, and grows with one way of going wrong.
+
+| score | compares | notices |
+|---|---|---|
+| scene | the picture with the principal subspace of usual pictures of this camera | covered or moved camera, unknown things |
+| change | how much the picture has changed since the step before with how far the references have moved | things and faults that appear |
+| surprise | the latent with the one predicted from the step before under the action really sent | what moves otherwise than imagined |
+| response | squared error of those predictions under the action sent / under no action, over a window | an arm that is not obeyed |
+| joints | the lag of each joint behind its reference with the lag that is usual at this motion | stuck and weak joints |
+| readout | joints read from the picture with measured ones | moved camera, wrong encoders |
+| freshness | the way that the joints have gone since the picture last changed | frozen frames |
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wm_planner.imagine import Imagination
+from wm_planner.trust.glimpse import Glimpse
+from wm_planner.world_model import LOW_CONTRAST, WorldModel
+
+FloatArray = NDArray[np.float64]
+
+SCORES = ("scene", "change", "surprise", "response", "joints", "readout", "freshness")
+SCENE_PARTS = 32  # principal components of usual pictures
+SLACK_RAD = 0.05  # of the references' movement, added to it: a resting picture may change a little
+WINDOW = 4  # steps that the response is averaged over
+LEAST_RESPONSE = 2e-3  # mean squared latent error that is added to both sides of the ratio
+MOST_PERIODS = 4  # since the last step: what is older is not compared with
+TIMING = 0.1  # of a period: by so much joints and references may be stamped apart
+PAST = 2  # changes of the references that the usual lag is explained by
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual for one robot, camera and model; P pixels (all channels), A joints.
+
+    Attributes:
+        scene_mean: (P,) scene. scene_basis: (P, K) orthonormal.
+        servo: (A, PAST + 2) the usual lag behind the reference: its newest changes, the lag before, a constant.
+        servo_spread: (A,) rad, standard deviation about that.
+        readout_bias, readout_spread: (A,) rad, of decoded less measured joints.
+    """
+
+    scene_mean: FloatArray
+    scene_basis: FloatArray
+    servo: FloatArray
+    servo_spread: FloatArray
+    readout_bias: FloatArray
+    readout_spread: FloatArray
+
+
+def scene(thumbnail: NDArray[np.float32]) -> FloatArray:
+    """(P,) what a thumbnail (T, T, 3) shows, whatever the light: zero mean, about unit length."""
+    levels = np.asarray(thumbnail, np.float64).ravel() / 127.5
+    levels = levels - levels.mean()
+    contrast = float(np.sqrt(np.square(levels).mean()))
+    return levels / ((contrast + LOW_CONTRAST) * np.sqrt(len(levels)))
+
+
+def lag_features(references: FloatArray, lag_before: FloatArray) -> FloatArray:
+    """(A, PAST + 2) what explains the lag at the last of PAST + 1 references (PAST + 1, A)."""
+    changes = np.diff(references, axis=0)[::-1]
+    return np.column_stack([*changes, lag_before, np.ones(len(lag_before))])
+
+
+class Scorer:
+    """Scores of one step after the other; NaN where there is nothing to compare with yet."""
+
+    def __init__(self, model: WorldModel, usual: Usual) -> None:
+        self.model, self.usual = model, usual
+        self.imagine = Imagination(model, MOST_PERIODS)
+        self.reset()
+
+    def reset(self) -> None:
+        """A new episode begins."""
+        self._last: Glimpse | None = None
+        self._picture = self.usual.scene_mean
+        self._errors: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._references: deque[FloatArray] = deque(maxlen=PAST + 1)
+        self._anchor: FloatArray | None = None
+
+    @torch.no_grad()
+    def see(self, glimpse: Glimpse) -> FloatArray:
+        """(K,) scores of ``SCORES``."""
+        last, usual = self._last, self.usual
+        if last is None or not 1 <= glimpse.periods <= MOST_PERIODS:
+            self.reset()
+            last = None
+        if not np.isfinite(glimpse.z).all():
+            return np.full(len(SCORES), np.inf)  # the encoder has failed
+        position, reference = np.float64(glimpse.position), np.float64(glimpse.reference)
+        picture = scene(glimpse.thumbnail)
+        shown = picture - usual.scene_mean
+        unknown = shown - usual.scene_basis @ (usual.scene_basis.T @ shown)
+        change = np.nan if last is None else self._change(last, picture, reference)
+        surprise, response = self._prediction(last, glimpse) if last is not None else (np.nan, np.nan)
+        off = (self._read(glimpse) - position - usual.readout_bias) / usual.readout_spread
+        if not glimpse.same or self._anchor is None:
+            self._anchor = position
+        stale = float(np.abs(position - self._anchor).max()) if glimpse.same else 0.0
+        joints = self._lag(last, position, reference, glimpse.periods)
+        self._last, self._picture = glimpse, picture
+        return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale])
+
+    def _change(self, last: Glimpse, picture: FloatArray, reference: FloatArray) -> float:
+        moved = np.sqrt(np.square(reference - np.float64(last.reference)).sum())
+        return float(np.sqrt(np.square(picture - self._picture).sum()) / (SLACK_RAD + moved))
+
+    def _read(self, glimpse: Glimpse) -> FloatArray:
+        joints: FloatArray = self.model.read(torch.from_numpy(glimpse.z)).joints.double().numpy()
+        return joints
+
+    def _prediction(self, last: Glimpse, now: Glimpse) -> tuple[float, float]:
+        """One-step surprise, and the response over the window."""
+        model = self.model
+        sent = (now.reference - last.reference) / model.action_scale.numpy() / now.periods
+        actions = torch.from_numpy(np.stack([sent, np.zeros_like(sent)])[:, None].repeat(now.periods, 1))
+        state = model.proprioception(torch.from_numpy(last.position), torch.from_numpy(last.reference))
+        latents, _ = self.imagine(torch.from_numpy(last.z)[None], state[None], actions)
+        errors = (latents[:, -1] - torch.from_numpy(now.z)).square().mean(-1).double()
+        self._errors.append((float(errors[0]), float(errors[1])))
+        moved, still = np.sum(self._errors, axis=0) / WINDOW
+        return float(errors[0]), float((moved + LEAST_RESPONSE) / (still + LEAST_RESPONSE))
+
+    def _lag(self, last: Glimpse | None, position: FloatArray, reference: FloatArray, periods: int) -> float:
+        """Largest deviation of a joint's lag from the usual one, in standard deviations."""
+        if periods > 1:
+            self._references.clear()
+        self._references.append(reference)
+        if last is None or len(self._references) <= PAST:
+            return np.nan
+        before = np.float64(last.reference) - np.float64(last.position)
+        usual = (lag_features(np.array(self._references), before) * self.usual.servo).sum(1)
+        apart = TIMING * np.abs(self._references[-1] - self._references[-2])
+        return float((np.abs(reference - position - usual) / (self.usual.servo_spread + apart)).max())
+
+
+@torch.no_grad()
+def usual_of(model: WorldModel, episodes: Sequence[Sequence[Glimpse]]) -> Usual:
+    """What is usual in nominal episodes: a principal subspace, and regressions of lag and readout."""
+    steps = [step for episode in episodes for step in episode]
+    scenes = np.array([scene(step.thumbnail) for step in steps])
+    mean = scenes.mean(0)
+    basis = np.linalg.svd(scenes - mean, full_matrices=False)[2][:SCENE_PARTS].T
+    read = model.read(torch.from_numpy(np.array([step.z for step in steps]))).joints.double().numpy()
+    off = read - np.array([step.position for step in steps])
+    features, lags = [], []
+    for episode in episodes:
+        references = np.array([step.reference for step in episode], np.float64)
+        lag = references - np.array([step.position for step in episode])
+        for k in range(PAST, len(episode)):
+            features.append(lag_features(references[k - PAST : k + 1], lag[k - 1]))
+            lags.append(lag[k])
+    x, y = np.array(features), np.array(lags)
+    servo = np.array([np.linalg.lstsq(x[:, j], y[:, j], rcond=None)[0] for j in range(y.shape[1])])
+    rest = y - np.einsum("njf,jf->nj", x, servo)
+    return Usual(mean, basis, servo, rest.std(0), off.mean(0), off.std(0))
