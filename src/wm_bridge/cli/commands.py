@@ -25,7 +25,7 @@ COMMANDS = {
     "demo": Command("wm_bridge.cli.demo", "a simulated NICO reaches a goal picture; leaves a bag, a video and a report"),
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
-    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, pipeline, bus, startup, safety, faults"),
+    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, pipeline, bus, startup, safety, faults"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through the safety filter again; says where an output differs"),
     "new-robot": Command("wm_bridge.cli.new_robot", "the files that describe an arm here, from its URDF; says what is left to fill in"),
     "verify-joints": Command("wm_bridge.robots.dynamixel.verify", "confirm direction and zero of each joint of a real robot, a few degrees at a time"),
