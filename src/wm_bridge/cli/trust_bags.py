@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from wm_bridge.bags.reader import opened
+from wm_bridge.core.images import decompress
 from wm_bridge.core.subject import camera_subject
 from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
-from wm_bridge.report.recording import decode_picture, opened
 from wm_planner.preprocess import square_resize, to_tensor
 from wm_planner.trust.glimpse import Glimpse
 from wm_planner.trust.watch import Watch
@@ -97,7 +98,7 @@ def episodes_of(bag: Path, model: WorldModel) -> BagEpisodes:
             if stamp not in pictures:
                 continue
             data, frame_id = pictures[stamp]
-            picture = decode_picture(data)
+            picture = decompress(data)
             camera = camera_subject(frame_id, picture.shape[1], picture.shape[0])
             small = square_resize(picture, model.config.image_size)
             z = model.encode(to_tensor(small[None]))[0]

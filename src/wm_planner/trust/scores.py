@@ -95,7 +95,7 @@ class Scorer:
             last = None
         if not np.isfinite(glimpse.z).all():
             return np.full(len(SCORES), np.inf)  # the encoder has failed
-        position, reference = np.float64(glimpse.position), np.float64(glimpse.reference)
+        position, reference = glimpse.position.astype(np.float64), glimpse.reference.astype(np.float64)
         picture = scene(glimpse.thumbnail)
         shown = picture - usual.scene_mean
         unknown = shown - usual.scene_basis @ (usual.scene_basis.T @ shown)
@@ -110,7 +110,7 @@ class Scorer:
         return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale])
 
     def _change(self, last: Glimpse, picture: FloatArray, reference: FloatArray) -> float:
-        moved = np.sqrt(np.square(reference - np.float64(last.reference)).sum())
+        moved = np.sqrt(np.square(reference - last.reference).sum())
         return float(np.sqrt(np.square(picture - self._picture).sum()) / (SLACK_RAD + moved))
 
     def _read(self, glimpse: Glimpse) -> FloatArray:
@@ -136,7 +136,7 @@ class Scorer:
         self._references.append(reference)
         if last is None or len(self._references) <= PAST:
             return np.nan
-        before = np.float64(last.reference) - np.float64(last.position)
+        before = last.reference.astype(np.float64) - last.position
         usual = (lag_features(np.array(self._references), before) * self.usual.servo).sum(1)
         apart = TIMING * np.abs(self._references[-1] - self._references[-2])
         return float((np.abs(reference - position - usual) / (self.usual.servo_spread + apart)).max())
