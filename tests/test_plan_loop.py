@@ -1,5 +1,6 @@
 """Observation in, trajectory out; bad input comes back as a value."""
 
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,7 @@ class StepPlanner:
         self.seen = []
         self.change = {}
         self.committed = []
+        self.periods = []
 
     def encode_goal(self, image, target="hand"):
         if image.shape[0] < 4:
@@ -50,7 +52,8 @@ class StepPlanner:
     def reset(self):
         self.resets += 1
 
-    def plan(self, image, position, reference, deadline_s=None, committed=()):
+    def plan(self, image, position, reference, deadline_s=None, periods=1, committed=()):
+        self.periods.append(periods)
         self.seen.append((position, reference))
         self.committed.append(committed)
         reference = committed[-1] if len(committed) else reference
@@ -190,6 +193,25 @@ def test_all_joints_of_what_is_planned_from_are_shown():
     made.step(observation(position=(0.1, 0.2, 0.3)), 1000 * MS)
     made.step(observation(1100, position=(np.nan, 0.0, 0.0)), 1100 * MS)
     assert [tuple(joints.position) for joints in shown] == [(0.1, 0.2, 0.3)]
+
+
+def test_the_planner_is_told_how_many_periods_have_passed_since_its_last_plan_for_the_goal():
+    planner = StepPlanner()
+    made = loop(planner)
+    for stamp_ms in (1000, 1100, 1210, 1360, 1660):
+        assert made.step(observation(stamp_ms), stamp_ms * MS).plan is not None
+    assert planner.periods == [1, 1, 1, 2, 3]
+    assert made.set_goal(PICTURE, 2000 * MS).ok and made.step(observation(2500), 2500 * MS).plan is not None
+    assert planner.periods[-1] == 1
+
+
+def test_an_unknown_trust_ends_no_goal_and_a_bad_one_does():
+    for trust, outcome in ((math.nan, None), (0.001, Outcome.NOT_TRUSTED)):
+        planner = StepPlanner()
+        planner.change = {"trust": trust}
+        made = loop(planner)
+        steps = [made.step(observation(1000 + 100 * k), (1000 + 100 * k) * MS) for k in range(12)]
+        assert steps[-1].outcome is outcome
 
 
 def test_a_new_goal_after_the_old_one_plans_again():

@@ -36,7 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
     return load_model(random_checkpoint(tmp_path_factory.mktemp("trust") / "m.safetensors"))[0]
 
 
-def episode(seed: int, length: int = 30) -> list[Glimpse]:
+def episode(seed: int, length: int = 20) -> list[Glimpse]:
     """A world of its own: servos lag by LAG of the last change, picture and latent follow the measured joints."""
     rng = np.random.default_rng(seed)
     show = np.random.default_rng(99).normal(size=(J, 24 * 24 * 3))
@@ -54,7 +54,7 @@ def episode(seed: int, length: int = 30) -> list[Glimpse]:
 
 @pytest.fixture(scope="module")
 def calibration(model: WorldModel) -> Calibration:
-    return calibrate(model, [episode(seed) for seed in range(150)], SUBJECT, made={"from": "a test"})
+    return calibrate(model, [episode(seed) for seed in range(70)], SUBJECT, stop_below=0.02, made={"from": "a test"})
 
 
 def lowest(calibration: Calibration, model: WorldModel, steps: Sequence[Glimpse]) -> tuple[float, str]:
@@ -105,35 +105,35 @@ def test_too_few_episodes_for_an_alpha_are_refused() -> None:
 
 
 def test_nominal_episodes_rarely_alarm_and_each_fault_raises_its_own_score(model: WorldModel, calibration: Calibration) -> None:
-    alarms = sum(lowest(calibration, model, episode(seed))[0] < 0.05 for seed in range(1000, 1060))
-    assert alarms <= 9  # 60 at 0.05: more in one of a thousand
+    alarms = sum(lowest(calibration, model, episode(seed))[0] < 0.05 for seed in range(1000, 1030))
+    assert alarms <= 6  # 30 at 0.05: more in one of a thousand
     usual = episode(2000)
 
-    def from_15(**changes: object) -> list[Glimpse]:
-        return [dataclasses.replace(step, **changes) if k >= 15 else step for k, step in enumerate(usual)]
+    def from_10(**changes: object) -> list[Glimpse]:
+        return [dataclasses.replace(step, **changes) if k >= 10 else step for k, step in enumerate(usual)]
 
-    still = usual[14].position
-    stuck = [dataclasses.replace(s, position=np.where(np.arange(J) == 2, still, s.position)) if k >= 15 else s for k, s in enumerate(usual)]
+    still = usual[9].position
+    stuck = [dataclasses.replace(s, position=np.where(np.arange(J) == 2, still, s.position)) if k >= 10 else s for k, s in enumerate(usual)]
     for cause, steps in (
-        ("scene", from_15(thumbnail=np.random.default_rng(1).uniform(0, 60, (24, 24, 3)).astype(np.float32))),
-        ("freshness", from_15(same=True)),
+        ("scene", from_10(thumbnail=np.random.default_rng(1).uniform(0, 60, (24, 24, 3)).astype(np.float32))),
+        ("freshness", from_10(same=True)),
         ("joints", stuck),
     ):
         scores = [calibration.combined(s) for s in episode_scores(Scorer(model, calibration.usual), steps)]
-        assert max(s for s, _ in scores[:15]) < threshold(calibration.maxima, 0.05)
-        first = next(k for k, (score, _) in enumerate(scores) if calibration.p_value(score) < 0.01)
-        assert first <= 18 and max(scores[15:])[1] == cause, (cause, first)
+        assert max(s for s, _ in scores[:10]) < threshold(calibration.maxima, 0.05)
+        first = next(k for k, (score, _) in enumerate(scores) if calibration.p_value(score) < 0.02)
+        assert first <= 13 and max(scores[10:])[1] == cause, (cause, first)
 
 
 def test_the_servos_are_found_by_the_fit(calibration: Calibration) -> None:
-    np.testing.assert_allclose(calibration.usual.servo[:, 0], LAG, atol=0.01)
-    assert (calibration.usual.servo_spread < 0.0015).all()
+    np.testing.assert_allclose(calibration.usual.servo[:, 0], LAG, atol=0.03)
+    assert (calibration.usual.servo_spread < 0.002).all()
 
 
 def test_a_dark_and_a_bright_picture_of_the_same_scene_are_alike() -> None:
     picture = np.random.default_rng(0).uniform(40, 120, (24, 24, 3)).astype(np.float32)
     assert np.linalg.norm(scene(picture) - scene(1.8 * picture)) < 0.15 * np.linalg.norm(scene(picture))
-    assert np.square(scene(np.full((24, 24, 3), 30.0, np.float32))).sum() == 0.0
+    assert np.square(scene(np.full((24, 24, 3), 30.0, np.float32))).sum() < 1e-20
 
 
 def test_a_thumbnail_is_the_mean_of_its_windows() -> None:
@@ -147,7 +147,7 @@ def test_a_missed_period_is_no_surprise_and_a_long_gap_begins_anew(model: WorldM
     gap = [*steps[:10], dataclasses.replace(steps[11], periods=2), *steps[12:]]
     late = dict(zip(SCORES, episode_scores(scorer, gap)[10], strict=True))
     assert late["joints"] == 0.0 and late["surprise"] > 0.0  # nothing to compare the lag with yet
-    long = [*steps[:10], dataclasses.replace(steps[20], periods=11)]
+    long = [*steps[:10], dataclasses.replace(steps[19], periods=10)]
     assert dict(zip(SCORES, episode_scores(scorer, long)[10], strict=True))["surprise"] == 0.0
 
 
@@ -157,10 +157,10 @@ def test_a_missed_period_is_no_surprise_and_a_long_gap_begins_anew(model: WorldM
 def test_a_calibration_comes_back_as_it_was_and_gives_the_same_judgement(model: WorldModel, calibration: Calibration, tmp_path: Path) -> None:
     calibration.save(tmp_path / "c.trust")
     again = Calibration.load(tmp_path / "c.trust", SUBJECT)
-    assert again.made == calibration.made and again.made["fitted"] == 30 and len(again.maxima) == 120
+    assert again.made == calibration.made and again.made["fitted"] == 14 and len(again.maxima) == 56
     np.testing.assert_array_equal(again.maxima, calibration.maxima)
     assert lowest(again, model, episode(3))[0] == pytest.approx(lowest(calibration, model, episode(3))[0], abs=0.02)
-    twice = calibrate(model, [episode(seed) for seed in range(150)], SUBJECT)
+    twice = calibrate(model, [episode(seed) for seed in range(70)], SUBJECT, stop_below=0.02)
     np.testing.assert_array_equal(twice.maxima, calibration.maxima)
 
 

@@ -71,7 +71,7 @@ class PlanLoop:
         self._committed = Committed(spec, self.names)
         self._measured_s = 0.0
         self._hold: FloatArray | None = None
-        self._last_stamp_ns = 0
+        self._last_stamp_ns = self._planned_ns = 0
         self.counts = LoopCounts()
 
     @property
@@ -101,7 +101,7 @@ class PlanLoop:
         except Exception as error:  # noqa: BLE001  the planner is foreign code
             return GoalAnswer(False, f"the planner does not take this goal: {error}")
         self._goals = goals
-        self._hold = None
+        self._hold, self._planned_ns = None, 0
         self._committed.clear()
         self._stages.begin(now_ns, len(goals), goal_config)
         return GoalAnswer(True)
@@ -128,7 +128,6 @@ class PlanLoop:
         """
         begin = self._clock()
         refused = self._problem(observation, now_ns)
-        periods = self._periods_since(observation.frame.stamp_ns)
         trajectory, plan, summary, plan_ns, asked = None, None, None, 0, False
         if not refused:
             self._last_stamp_ns = observation.frame.stamp_ns
@@ -144,6 +143,8 @@ class PlanLoop:
                 asked, plan_begin = True, self._clock()
                 if self._observe is not None:
                     self._observe(observation.joints)
+                periods = self._periods_since(stamp_ns)
+                self._planned_ns = stamp_ns
                 plan, refused = self._plan(observation.frame.image, position, reference, ahead, periods)
                 plan_ns = self._clock() - plan_begin
             if plan is not None:
@@ -210,8 +211,8 @@ class PlanLoop:
         return np.clip(ahead, self._lower, self._upper)
 
     def _periods_since(self, stamp_ns: int) -> int:
-        """Control periods from the last frame to this one, at least 1."""
-        gap_s = (stamp_ns - self._last_stamp_ns) * 1e-9 if self._last_stamp_ns else 0.0
+        """Control periods from the frame of this goal that was planned from last to this one, at least 1."""
+        gap_s = (stamp_ns - self._planned_ns) * 1e-9 if self._planned_ns else 0.0
         return max(1, round(gap_s / self._planner.period_s))
 
     def _note_delay(self, delay_ns: int) -> None:

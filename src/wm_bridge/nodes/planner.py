@@ -277,6 +277,9 @@ class PlannerNode(LifecycleNode):
         if camera == self._camera:
             return
         self._camera, self._trust_problem = camera, ""
+        if not hasattr(self.planner, "watch"):
+            self._trust_problem = "trust unknown: this planner has no monitor"
+            return
         robot = robot_subject(self.spec.name, bool(self.get_parameter("use_sim_time").value))
         path = Path(self.params.trust) if self.params.trust else trust_path(self._checkpoint())
         try:

@@ -125,7 +125,7 @@ class Calibration:
             header = json.loads(metadata["trust"])
             found = Subject(**header["subject"])
             known = metadata["format"] == FORMAT and tuple(header["scores"]) == SCORES
-            usual = Usual(**{f.name: np.float64(arrays[f.name]) for f in dataclasses.fields(Usual)})
+            usual = Usual(**{f.name: arrays[f.name].astype(np.float64) for f in dataclasses.fields(Usual)})
         except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise PlannerError(f"{path} is not a trust calibration ({error!r}); {remedy}") from error
         if not known:
@@ -180,5 +180,5 @@ def episode_scores(scorer: Scorer, episode: Episode) -> FloatArray:
 
 def scaled_scores(scores: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
     """(..., K) of scores: 0 in the middle nominal episode, 1 in one of twenty; -inf for NaN."""
-    scaled = (np.log(scores + np.array(FLOORS)) - centre) / spread
-    return np.where(np.isnan(scores), -np.inf, scaled)
+    scaled: FloatArray = np.where(np.isnan(scores), -np.inf, (np.log(scores + np.array(FLOORS)) - centre) / spread)
+    return scaled

@@ -59,9 +59,10 @@ class Usual:
 def scene(thumbnail: NDArray[np.float32]) -> FloatArray:
     """(P,) what a thumbnail (T, T, 3) shows, whatever the light: zero mean, about unit length."""
     levels = np.asarray(thumbnail, np.float64).ravel() / 127.5
-    levels = levels - levels.mean()
+    levels -= levels.mean()
     contrast = float(np.sqrt(np.square(levels).mean()))
-    return levels / ((contrast + LOW_CONTRAST) * np.sqrt(len(levels)))
+    shown: FloatArray = levels / ((contrast + LOW_CONTRAST) * np.sqrt(len(levels)))
+    return shown
 
 
 def lag_features(references: FloatArray, lag_before: FloatArray) -> FloatArray:
@@ -102,9 +103,8 @@ class Scorer:
         change = np.nan if last is None else self._change(last, picture, reference)
         surprise, response = self._prediction(last, glimpse) if last is not None else (np.nan, np.nan)
         off = (self._read(glimpse) - position - usual.readout_bias) / usual.readout_spread
-        if not glimpse.same or self._anchor is None:
-            self._anchor = position
-        stale = float(np.abs(position - self._anchor).max()) if glimpse.same else 0.0
+        anchor = self._anchor if glimpse.same and self._anchor is not None else position
+        self._anchor, stale = anchor, float(np.abs(position - anchor).max())
         joints = self._lag(last, position, reference, glimpse.periods)
         self._last, self._picture = glimpse, picture
         return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale])
