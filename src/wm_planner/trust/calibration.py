@@ -175,7 +175,8 @@ def largest_scores(scorer: Scorer, episodes: Sequence[Episode]) -> FloatArray:
 def episode_scores(scorer: Scorer, episode: Episode) -> FloatArray:
     """(T, K) scores of an episode from its beginning; where there are none, 0."""
     scorer.reset()
-    return np.nan_to_num(np.array([scorer.see(step) for step in episode]), nan=0.0)
+    scores: FloatArray = np.nan_to_num(np.array([scorer.see(step) for step in episode]), nan=0.0, posinf=np.inf)
+    return scores
 
 
 def scaled_scores(scores: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
