@@ -17,7 +17,7 @@ from wm_planner.mpc import Planner
 from wm_planner.testing import random_checkpoint
 from wm_planner.trust.calibration import Calibration, Subject, calibrate, episode_scores, trust_path
 from wm_planner.trust.glimpse import Glimpse, thumbnail
-from wm_planner.trust.scores import SCORES, Scorer, Usual, scene
+from wm_planner.trust.scores import SCORES, Scorer, Usual, elsewhere, scene
 from wm_planner.trust.watch import TrustState, Watch
 from wm_planner.weights import load_model, shipped_checkpoint
 from wm_planner.world_model import WorldModel
@@ -68,7 +68,7 @@ def lowest(calibration: Calibration, model: WorldModel, steps: Sequence[Glimpse]
 
 def plain(maxima: Sequence[float], **limits: float) -> Calibration:
     none = np.zeros(0)
-    usual = Usual(none, none, none, none, none, none)
+    usual = Usual(none, none, none, none, none, none, none)
     limits = {"slow_below": 0.05, "stop_below": 0.02} | limits
     return Calibration(SUBJECT, usual, np.zeros(len(SCORES)), np.ones(len(SCORES)), np.sort(maxima), made={}, **limits)
 
@@ -134,6 +134,17 @@ def test_a_dark_and_a_bright_picture_of_the_same_scene_are_alike() -> None:
     picture = np.random.default_rng(0).uniform(40, 120, (24, 24, 3)).astype(np.float32)
     assert np.linalg.norm(scene(picture) - scene(1.8 * picture)) < 0.15 * np.linalg.norm(scene(picture))
     assert np.square(scene(np.full((24, 24, 3), 30.0, np.float32))).sum() < 1e-20
+
+
+def test_a_change_counts_away_from_what_stood_out_before() -> None:
+    change, before = np.zeros((24, 24, 3)), np.zeros((24, 24, 3))
+    before[10, 10] = 0.03  # the arm
+    change[13, 7] = 0.1  # three pixels from it
+    assert elsewhere(change.ravel(), before.ravel()) == 0.0
+    change[14, 10] = 0.2
+    assert elsewhere(change.ravel(), before.ravel()) == pytest.approx(0.2 * math.sqrt(3))
+    before[10, 10] = 0.011  # nothing stands out
+    assert elsewhere(change.ravel(), before.ravel()) == pytest.approx(math.sqrt(3 * (0.2**2 + 0.1**2)))
 
 
 def test_a_thumbnail_is_the_mean_of_its_windows() -> None:

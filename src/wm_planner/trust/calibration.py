@@ -32,7 +32,7 @@ Episode = Sequence[Glimpse]
 
 FORMAT = "wm-trust-1"
 FITTED = 0.2  # share of the episodes that fit what is usual
-FLOORS = (0.02, 0.02, 1e-3, 0.02, 1.0, 1.0, 0.05)  # added to the scores before the logarithm
+FLOORS = (0.02, 5e-3, 1e-3, 0.02, 1.0, 1.0, 0.05)  # added to the scores before the logarithm
 USUAL_QUANTILE, LEAST_SPREAD = 0.95, 0.1  # of the logarithms of episode maxima
 
 

@@ -3,7 +3,7 @@
 | score | compares | notices |
 |---|---|---|
 | scene | the picture with the principal subspace of usual pictures of this camera | covered or moved camera, unknown things |
-| change | how much the picture has changed since the step before with how far the references have moved | things and faults that appear |
+| change | the picture with the one before, away from all that stood out of the background there | things that appear |
 | surprise | the latent with the one predicted from the step before under the action really sent | what moves otherwise than imagined |
 | response | squared error of those predictions under the action sent / under no action, over a window | an arm that is not obeyed |
 | joints | the lag of each joint behind its reference with the lag that is usual at this motion | stuck and weak joints |
@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from wm_planner.imagine import Imagination
 from wm_planner.trust.glimpse import Glimpse
-from wm_planner.world_model import LOW_CONTRAST, WorldModel
+from wm_planner.world_model import LOW_CONTRAST, SCENE_SIDE, WorldModel
 
 FloatArray = NDArray[np.float64]
 
 SCORES = ("scene", "change", "surprise", "response", "joints", "readout", "freshness")
 SCENE_PARTS = 32  # principal components of usual pictures
-SLACK_RAD = 0.05  # of the references' movement, added to it: a resting picture may change a little
+STANDS_OUT, REACH = 0.02, 3  # length of a pixel's difference from the background; pixels that what stands out may move
 WINDOW = 4  # steps that the response is averaged over
 LEAST_RESPONSE = 2e-3  # mean squared latent error that is added to both sides of the ratio
 MOST_PERIODS = 4  # since the last step: what is older is not compared with
@@ -42,7 +42,7 @@ class Usual:
     """What is usual for one robot, camera and model; P pixels (all channels), A joints.
 
     Attributes:
-        scene_mean: (P,) scene. scene_basis: (P, K) orthonormal.
+        scene_mean: (P,) scene. scene_basis: (P, K) orthonormal. background: (P,) median scene: what shows without the arm.
         servo: (A, PAST + 2) the usual lag behind the reference: its newest changes, the lag before, a constant.
         servo_spread: (A,) rad, standard deviation about that.
         readout_bias, readout_spread: (A,) rad, of decoded less measured joints.
@@ -50,6 +50,7 @@ class Usual:
 
     scene_mean: FloatArray
     scene_basis: FloatArray
+    background: FloatArray
     servo: FloatArray
     servo_spread: FloatArray
     readout_bias: FloatArray
@@ -63,6 +64,14 @@ def scene(thumbnail: NDArray[np.float32]) -> FloatArray:
     contrast = float(np.sqrt(np.square(levels).mean()))
     shown: FloatArray = levels / ((contrast + LOW_CONTRAST) * np.sqrt(len(levels)))
     return shown
+
+
+def elsewhere(change: FloatArray, stood_out: FloatArray) -> float:
+    """Length of a change (P,) of the scene, without the surroundings of what stood out (P,) of the background before."""
+    squared = np.square(np.stack([change, stood_out])).reshape(2, SCENE_SIDE, SCENE_SIDE, -1).sum(-1)
+    near = np.pad(squared[1] > STANDS_OUT**2, REACH)
+    around = np.lib.stride_tricks.sliding_window_view(near, (2 * REACH + 1, 2 * REACH + 1)).any((2, 3))
+    return float(np.sqrt(squared[0][~around].sum()))
 
 
 def lag_features(references: FloatArray, lag_before: FloatArray) -> FloatArray:
@@ -100,7 +109,7 @@ class Scorer:
         picture = scene(glimpse.thumbnail)
         shown = picture - usual.scene_mean
         unknown = shown - usual.scene_basis @ (usual.scene_basis.T @ shown)
-        change = np.nan if last is None else self._change(last, picture, reference)
+        change = np.nan if last is None else elsewhere(picture - self._picture, self._picture - usual.background)
         surprise, response = self._prediction(last, glimpse) if last is not None else (np.nan, np.nan)
         off = (self._read(glimpse) - position - usual.readout_bias) / usual.readout_spread
         anchor = self._anchor if glimpse.same and self._anchor is not None else position
@@ -108,10 +117,6 @@ class Scorer:
         joints = self._lag(last, position, reference, glimpse.periods)
         self._last, self._picture = glimpse, picture
         return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale])
-
-    def _change(self, last: Glimpse, picture: FloatArray, reference: FloatArray) -> float:
-        moved = np.sqrt(np.square(reference - last.reference).sum())
-        return float(np.sqrt(np.square(picture - self._picture).sum()) / (SLACK_RAD + moved))
 
     def _read(self, glimpse: Glimpse) -> FloatArray:
         joints: FloatArray = self.model.read(torch.from_numpy(glimpse.z)).joints.double().numpy()
@@ -161,4 +166,4 @@ def usual_of(model: WorldModel, episodes: Sequence[Sequence[Glimpse]]) -> Usual:
     x, y = np.array(features), np.array(lags)
     servo = np.array([np.linalg.lstsq(x[:, j], y[:, j], rcond=None)[0] for j in range(y.shape[1])])
     rest = y - np.einsum("njf,jf->nj", x, servo)
-    return Usual(mean, basis, servo, rest.std(0), off.mean(0), off.std(0))
+    return Usual(mean, basis, np.median(scenes, axis=0), servo, rest.std(0), off.mean(0), off.std(0))
