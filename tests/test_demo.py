@@ -83,7 +83,7 @@ def test_start_and_goal_follow_the_seed_and_lie_apart_and_leave_the_block_alone(
         scene.world.load_state(start)
         assert np.linalg.norm(scene.world.object_pose("block")[:3] - block) < 0.005
         scene.close()
-        return start.reference, goal.hand, goal.picture
+        return start.reference, goal.hand, goal.asked.picture
 
     first, again, other = draw(3), draw(3), draw(4)
     assert all((a == b).all() for a, b in zip(first, again, strict=True))
@@ -114,7 +114,7 @@ class Terminal(io.StringIO):
 
 
 def test_the_progress_is_one_line_on_a_terminal_and_plain_lines_elsewhere() -> None:
-    feedback = SimpleNamespace(elapsed_s=1.0, energy=0.5, distance_m=0.123, progress=0.5, plan_ms=31.0)
+    feedback = SimpleNamespace(elapsed_s=1.0, energy=0.5, distance_m=0.123, angle_rad=0.0, progress=0.5, plan_ms=31.0, stage=1, stages=1)
     text = describe(feedback, "NORMAL")
     assert "12.3 cm" in text and "31 ms" in text and "NORMAL" in text and "50 %" in text
     shown: list[str] = []
@@ -238,7 +238,7 @@ def test_ctrl_c_stops_the_arm_keeps_the_bag_and_leaves_nothing(start, checkpoint
     from wm_bridge.report import recording
 
     run = start("--checkpoint", str(checkpoint), "--timeout", "100", "--tolerance", "1e-9")
-    wait_until(lambda: "decoded distance" in run.text or run.process.poll() is not None, 150.0, "the first plan")
+    wait_until(lambda: "  energy " in run.text or run.process.poll() is not None, 150.0, "the first plan")
     run.process.send_signal(signal.SIGINT)
     assert run.end() == 130, run.text
     assert "the arm stands" in run.text or "brakes the arm" in run.text

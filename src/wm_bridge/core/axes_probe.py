@@ -39,7 +39,10 @@ class ProbePlan:
     references: FloatArray
     distance_m: float
     predicted_hand: FloatArray
-    trust: float = 1.0
+    trust: float = math.nan
+    trust_score: float = math.nan
+    trust_state: int = 3  # PlanReport.TRUST_UNKNOWN
+    trust_cause: str = ""
     joint_distance_rad: float = 0.0
     angle_rad: float = 0.0
     goal_trust: float = 1.0
@@ -155,7 +158,7 @@ class AxesProbe:
         self._earlier = image
         ahead = self._path if len(self._path) else np.tile(reference if self._last is None else self._hold, (2, 1))
         hands = self._motion.frames(ahead)[..., :3, 3]
-        return ProbePlan(ahead, self._left() * PER_MOVE_M, hands, trust=0.0 if self.problem else 1.0)
+        return ProbePlan(ahead, self._left() * PER_MOVE_M, hands, trust=0.0 if self.problem else math.nan)
 
     def _left(self) -> int:
         """Moves still to be made or looked at, and one for the estimate."""
