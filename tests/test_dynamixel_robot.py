@@ -352,6 +352,22 @@ def test_a_hand_closes_until_its_board_tells_of_too_much_current_and_opens_again
             hand.move(float("nan"))
 
 
+def test_a_hand_that_is_halted_stays_where_it_is_and_forgets_what_was_asked(bus, verified):
+    with robot_on(bus, verified) as robot:
+        hand = robot.hands["right"]
+        hand.move(1.0)
+        wait_until(lambda: robot.cycle() is None and hand.state is HandState.MOVING, 30.0, "closing")
+        hand.halt()
+        wait_until(lambda: robot.cycle() is None and hand.state is HandState.HOLDING, 30.0, "halted")
+        closed = bus.servos[27].model.to_count(hand.hand.fingers[0].at(1.0))
+        assert all(bus.servos[finger.ident].get("goal") != closed for finger in hand.hand.fingers)
+        hand.move(1.0)
+        hand.halt()
+        robot.cycle()
+        wait_until(lambda: robot.cycle() is None and robot.cycles > 100, 30.0, "cycles go on")
+        assert hand.state is HandState.HOLDING
+
+
 def test_the_thread_cycles_and_leaves_the_arm_held(bus, verified):
     robot = DynamixelRobot(SPEC, BusSettings(bus.path, verified, dry_run=False, patience_ms=PATIENCE_MS, lost_ms=900.0))
     with robot:

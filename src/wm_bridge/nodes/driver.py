@@ -115,13 +115,13 @@ class DriverNode(Node):
         self._static.publish(TFMessage(transforms=self._frames.fixed(0)))
         self._description = publisher(self, "robot_description")
         self._description.publish(String(data=urdf))
+        # Read at the moment of the question: a callback might run after that of a service called later.
+        self._safety = Mailbox(self, "safety/state", 10)
         if self.simulated:
             self._clock_out = publisher(self, "/clock")
             self._state_out = publisher(self, "sim/state")
             subscribe(self, "sim/set_joints", self._on_set_joints)
             self.create_service(Trigger, "sim/reset", self._on_reset)
-            # Read at the moment of the question: a callback might run after that of a service called later.
-            self._safety = Mailbox(self, "safety/state", 10)
         scale = self.params.realtime_factor if self.simulated else 1.0
         self._gate = CommandGate(
             session=secrets.randbelow(1 << 53) + 1,
@@ -194,6 +194,9 @@ class DriverNode(Node):
         )
 
     def _report_health(self) -> None:
+        for name, hand in self._hands.items():
+            if self._why_no_hand(name):
+                hand.halt()
         health = self.robot.health()
         if health is not None:
             self._health.publish(convert.to_joint_health(health, self.spec.joint_names, self._now_ns()))
@@ -257,14 +260,28 @@ class DriverNode(Node):
         response.message = "open" if response.success else f"refused: hw/command is {wrong.value}"
         return response
 
+    def _is_enabled(self) -> bool:
+        """What the safety node said last."""
+        for message, _ in self._safety.take():
+            self._enabled = bool(message.enabled)
+        return self._enabled
+
+    def _why_no_hand(self, name: str) -> str:
+        """Fingers are not filtered, so they move only while the safety node is enabled and followed; "" when they may."""
+        if name not in self._hands:
+            return "there is no such hand"
+        if self.params.dry_run:
+            return "dry_run is set"
+        if not self._follower.following:
+            return self._follower.problem
+        return "" if self._is_enabled() else "the safety node is not enabled"
+
     def _on_hand(self, name: str, asked: SetBool.Request, answer: SetBool.Response) -> SetBool.Response:
-        hand = self._hands.get(name)
-        follower = self._follower
-        if hand is None or self.params.dry_run or self.robot.trouble() or self._gate.latched is not Refusal.NONE:
-            why = "there is no such hand" if hand is None else "dry_run is set" if self.params.dry_run else self.robot.trouble() or follower.problem
+        why = self._why_no_hand(name)
+        if why:
             answer.success, answer.message = False, f"refused: {why}"
             return answer
-        hand.move(1.0 if asked.data else 0.0)
+        self._hands[name].move(1.0 if asked.data else 0.0)
         answer.success, answer.message = True, "closing until it grips" if asked.data else "opening"
         return answer
 
@@ -287,9 +304,7 @@ class DriverNode(Node):
             self.get_logger().warning(f"sim/set_joints refused: {text}")
 
     def _try_place(self, q: FloatArray) -> tuple[bool, str]:
-        for message, _ in self._safety.take():
-            self._enabled = bool(message.enabled)
-        if self._enabled:
+        if self._is_enabled():
             return False, "the safety node is enabled; call safety/enable with false first"
         if self.params.robot_driver != "mujoco":
             return False, "only the simulated robot can be placed"

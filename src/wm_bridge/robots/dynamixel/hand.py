@@ -17,7 +17,7 @@ class HandState(enum.Enum):
 
     IDLE = "idle"
     MOVING = "moving"
-    HOLDING = "holding"  # stopped by the current guard, at what it grips
+    HOLDING = "holding"  # stopped where it is: by the current guard at what it grips, or by ``halt``
     SILENT = "silent"  # the board or a finger does not answer: nothing is sent
 
 
@@ -27,8 +27,8 @@ class HandDriver:
     | state   | left by                                                                       |
     |---------|-------------------------------------------------------------------------------|
     | IDLE    | ``move`` -> MOVING                                                            |
-    | MOVING  | all fingers there -> IDLE; current above the limit while closing -> HOLDING;  |
-    |         | no answer of board or finger -> SILENT, fingers stop where they are           |
+    | MOVING  | all fingers there -> IDLE; current above the limit while closing, or ``halt`` |
+    |         | -> HOLDING; no answer of board or finger -> SILENT, fingers stop where they are |
     | HOLDING | ``move`` -> MOVING                                                            |
     | SILENT  | ``move`` -> MOVING                                                            |
     """
@@ -41,6 +41,7 @@ class HandDriver:
         self._closing = False
         self._at = -_PERIOD_S
         self._wanted: float | None = None
+        self._halt = False
 
     def move(self, closure: float) -> None:
         """Go to a closure of 0 (open) to 1 (closed); sent with the next ``step``.
@@ -50,15 +51,23 @@ class HandDriver:
         """
         if not 0.0 <= closure <= 1.0:
             raise ValueError(f"closure must be in 0..1, got {closure}")
+        self._halt = False
         self._wanted = closure
+
+    def halt(self) -> None:
+        """Stop the fingers where they are, with the next ``step``; what was asked for is forgotten."""
+        self._halt, self._wanted = True, None
 
     def step(self, now: float) -> None:
         """Ten times a second at most: look at the current, and send what is new; ``now`` in s."""
         if now - self._at < _PERIOD_S:
             return
         self._at = now
-        wanted, self._wanted = self._wanted, None
-        if wanted is not None:
+        (wanted, self._wanted), (halt, self._halt) = (self._wanted, None), (self._halt, False)
+        if halt and self.state is HandState.MOVING:
+            self._stop([self._position(index) for index in range(len(self.hand.fingers))])
+            self.state = HandState.HOLDING
+        elif wanted is not None:
             self._closing, self.closure = wanted > self.closure, wanted
             sent = all(self._send(finger.ident, finger.model.to_count(finger.at(wanted)), index) for index, finger in enumerate(self.hand.fingers))
             self.state = HandState.MOVING if sent else HandState.SILENT
