@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,55 @@ LISTENED = (
 ).split()
 
 
-class Probe:
+class SpunNode:
+    """A node of a test, in a ROS domain; a thread of its own runs its callbacks until ``close``."""
+
+    def __init__(self, domain: int, name: str) -> None:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=domain)
+        self.node = rclpy.create_node(name, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._closing = False
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+
+    def start(self) -> None:
+        """Begin to run callbacks: when all that they need is there."""
+        self._executor.add_node(self.node)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def do(self, function: Callable[[], Any], what: str) -> Any:
+        """Call a function in the node's thread and return its value.
+
+        An ``ActionClient`` of rclpy (Jazzy) notes a request after it has sent it: an answer that
+        another thread takes in between is lost.
+        """
+        task = self._executor.create_task(function)
+        wait_until(task.done, 15.0, what)
+        return task.result()
+
+    def call(self, name: str, request: Any = None) -> Any:
+        """Call a Trigger service, or a SetBool service with what to set."""
+        kind = Trigger if request is None else SetBool
+        client = self.node.create_client(kind, name)
+        wait_until(client.service_is_ready, 20.0, f"service {name}")
+        future = client.call_async(kind.Request() if request is None else SetBool.Request(data=request))
+        wait_until(future.done, 15.0, f"answer of {name}")
+        self.node.destroy_client(client)
+        return future.result()
+
+    def close(self) -> None:
+        """End the thread and leave the graph."""
+        self._closing = True
+        self._thread.join(5.0)
+        self.node.destroy_node()
+        rclpy.try_shutdown(context=self.context)
+
+
+class Probe(SpunNode):
     """Keeps the last message and the count of every topic.
 
     Attributes:
@@ -34,9 +82,7 @@ class Probe:
     """
 
     def __init__(self, domain: int) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("probe", context=self.context)
+        super().__init__(domain, "probe")
         self.last: dict[str, Any] = {}
         self.count: dict[str, int] = dict.fromkeys(LISTENED, 0)
         self.heard: dict[str, list[Any]] = {"/diagnostics": [], "/tf_static": [], "safety/verdict": []}
@@ -51,15 +97,7 @@ class Probe:
             qos.message_type("sim/set_joints"), "sim/set_joints", qos.profile("sim/set_joints")
         )
         self.reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._closing = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._closing:
-            self._executor.spin_once(timeout_sec=0.2)
+        self.start()
 
     def _keep(self, name: str) -> Any:
         def keep(message: Any) -> None:
@@ -70,38 +108,23 @@ class Probe:
 
         return keep
 
-    def close(self) -> None:
-        """End the thread and leave the graph."""
-        self._closing = True
-        self._thread.join(5.0)
-        rclpy.try_shutdown(context=self.context)
-
     def fresh(self, name: str, timeout: float = 15.0) -> Any:
         """Wait for one more message of a topic and return it."""
         before = self.count[name]
         wait_until(lambda: self.count[name] > before, timeout, f"a message on {name}")
         return self.last[name]
 
-    def call(self, name: str, request: Any = None) -> Any:
-        """Call a Trigger or SetBool service."""
-        kind = Trigger if request is None else SetBool
-        client = self.node.create_client(kind, name)
-        wait_until(client.service_is_ready, 20.0, f"service {name}")
-        future = client.call_async(kind.Request() if request is None else SetBool.Request(data=request))
-        wait_until(future.done, 15.0, f"answer of {name}")
-        self.node.destroy_client(client)
-        return future.result()
-
     def send_goal(self, image: Any, **settings: float) -> Any:
         """Send a goal picture; returns the accepted handle."""
         wait_until(self.reach.server_is_ready, 30.0, "the action server")
-        future = self.reach.send_goal_async(ReachGoal.Goal(kind=0, image=image, **settings))
+        goal = ReachGoal.Goal(kind=0, image=image, **settings)
+        future = self.do(lambda: self.reach.send_goal_async(goal), "the goal sent")
         wait_until(future.done, 15.0, "the answer to the goal")
         return future.result()
 
     def result(self, handle: Any, timeout: float = 30.0) -> Any:
         """Wait for the result of a goal."""
-        future = handle.get_result_async()
+        future = self.do(handle.get_result_async, "the result asked for")
         wait_until(future.done, timeout, "the result of the goal")
         return future.result().result
 

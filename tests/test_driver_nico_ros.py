@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from conftest import wait_until
 from ros_probe import use_fast_dds_profile
-from std_srvs.srv import SetBool
-from test_driver_ros import FakeSafety, held
+from test_driver_ros import RealTimeSafety, held
 from wm_interfaces.msg import SafetyState
 
 from wm_bridge.robots.dynamixel import motors as motor_map
@@ -21,24 +19,6 @@ from wm_bridge.robots.dynamixel.bus_process import make
 from wm_bridge.robots.dynamixel.bus_sim import BusSim
 from wm_bridge.robots.gate import Ticket
 from wm_bridge.ros import qos
-
-
-class RealTimeSafety(FakeSafety):
-    """Stamps commands with the wall clock, as the safety node does on a robot.
-
-    Attributes:
-        measured_ns: stamp of the newest joint state.
-    """
-
-    measured_ns = 0
-
-    def _on_joints(self, message) -> None:
-        super()._on_joints(message)
-        self.measured_ns = self.clock_ns
-
-    def publish(self, ticket: Ticket | None, offset: float = 0.0) -> None:
-        self.clock_ns = time.time_ns()
-        super().publish(ticket, offset)
 
 
 @pytest.fixture
@@ -66,35 +46,27 @@ def safety(ros_env: dict[str, str], bus: BusSim, tmp_path) -> Iterator[RealTimeS
         found.close()
 
 
-def ask_hand(safety: RealTimeSafety, close: bool) -> SetBool.Response:
-    client = safety.node.create_client(SetBool, "driver/close_right_hand")
-    wait_until(client.service_is_ready, 15.0, "the hand's service")
-    future = client.call_async(SetBool.Request(data=close))
-    wait_until(future.done, 15.0, "the hand's answer")
-    return future.result()
-
-
 def test_a_hand_moves_only_while_the_safety_node_is_followed_and_enabled(safety: RealTimeSafety, bus: BusSim) -> None:
     safety.speed = 0.0
     told = safety.node.create_publisher(qos.message_type("safety/state"), "safety/state", qos.profile("safety/state"))
     safety.silent = True
     wait_until(lambda: held(safety), 15.0, "held")
-    assert not ask_hand(safety, True).success
+    assert not safety.call("driver/close_right_hand", True).success
     safety.follow()
     safety.speed = 0.0
-    answer = ask_hand(safety, True)
+    answer = safety.call("driver/close_right_hand", True)
     assert not answer.success and "not enabled" in answer.message
 
     def closing() -> bool:
         told.publish(SafetyState(enabled=True))
-        return bool(ask_hand(safety, True).success)
+        return bool(safety.call("driver/close_right_hand", True).success)
 
     fingers = [finger.ident for finger in motor_map.load("nico_rh4d").hands[0].fingers]
     goal = [bus.servos[ident].get("goal") for ident in fingers]
     wait_until(closing, 15.0, "the hand closes")
     wait_until(lambda: [bus.servos[ident].get("goal") for ident in fingers] != goal, 15.0, "fingers are told to close")
     told.publish(SafetyState(enabled=False))
-    wait_until(lambda: not ask_hand(safety, True).success, 15.0, "no more")
+    wait_until(lambda: not safety.call("driver/close_right_hand", True).success, 15.0, "no more")
 
 
 def test_the_graph_moves_the_servos_and_an_unplugged_bus_latches_until_a_reset(safety: RealTimeSafety, bus: BusSim) -> None:

@@ -12,12 +12,9 @@ import numpy as np
 import pytest
 import rclpy
 from conftest import wait_until
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from ros_probe import use_fast_dds_profile
-from std_srvs.srv import Trigger
+from ros_probe import SpunNode, use_fast_dds_profile
 from wm_interfaces.msg import Heartbeat
 
 from wm_bridge.core.types import Command
@@ -28,7 +25,7 @@ from wm_bridge.ros import convert, qos
 SESSION = 4711
 
 
-class FakeSafety:
+class FakeSafety(SpunNode):
     """Stands where the safety node would: writes hw/command at 100 Hz with good tickets.
 
     Attributes:
@@ -38,9 +35,7 @@ class FakeSafety:
 
     def __init__(self, domain: int, name: str = "safety") -> None:
         self.spec = robot_spec.load("nico")
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node(name, context=self.context)
+        super().__init__(domain, name)
         self.beats: list[tuple[float, Heartbeat]] = []
         self.joints: dict[str, np.ndarray] = {}
         self.clock_ns = 0
@@ -55,15 +50,7 @@ class FakeSafety:
         self.node.create_timer(0.01, self._tick)
         self._lock = threading.Lock()  # of what a tick writes: q, counter
         self.strays: list[Node] = []
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._closing = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._closing:
-            self._executor.spin_once(timeout_sec=0.1)
+        self.start()
 
     def _on_beat(self, message: Heartbeat) -> None:
         self.beats.append((time.monotonic(), message))
@@ -128,19 +115,28 @@ class FakeSafety:
         wait_until(lambda: writer.get_subscription_count() > 0, 15.0, "matched")
         return writer
 
-    def call(self, name: str) -> Trigger.Response:
-        client = self.node.create_client(Trigger, name)
-        wait_until(client.service_is_ready, 15.0, name)
-        future = client.call_async(Trigger.Request())
-        wait_until(future.done, 15.0, name)
-        return future.result()
-
     def close(self) -> None:
-        self._closing = True
-        self._thread.join(5.0)
-        for node in (*self.strays, self.node):
+        for node in self.strays:
             node.destroy_node()
-        rclpy.try_shutdown(context=self.context)
+        super().close()
+
+
+class RealTimeSafety(FakeSafety):
+    """Stamps commands with the wall clock, as the safety node does on a robot.
+
+    Attributes:
+        measured_ns: stamp of the newest joint state.
+    """
+
+    measured_ns = 0
+
+    def _on_joints(self, message) -> None:
+        super()._on_joints(message)
+        self.measured_ns = self.clock_ns
+
+    def publish(self, ticket: Ticket | None, offset: float = 0.0) -> None:
+        self.clock_ns = time.time_ns()
+        super().publish(ticket, offset)
 
 
 @pytest.fixture

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import rclpy
 from conftest import wait_until
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
-from ros_probe import use_fast_dds_profile
+from ros_probe import SpunNode, use_fast_dds_profile
 from sensor_msgs.msg import JointState
-from test_driver_ros import FakeSafety
+from test_driver_ros import RealTimeSafety
 from test_trajectories import TrajectoryController
 from trajectory_msgs.msg import JointTrajectory
 
@@ -27,28 +23,18 @@ SPEC = robots.load("nico")
 STATES, CONTROLLER = "/robot/joint_states", "/robot/arm_controller"
 
 
-class Arm:
+class Arm(SpunNode):
     """Controller and broadcaster of an arm in a namespace of its own, at 100 Hz of system time."""
 
     def __init__(self, domain: int) -> None:
-        self.context = Context()
-        rclpy.init(context=self.context, domain_id=domain)
-        self.node = rclpy.create_node("arm", context=self.context)
+        super().__init__(domain, "arm")
         self.controller = TrajectoryController(SPEC.joint_names, SPEC.home)
         self.controller.now = self._now()
         self.taken, self.mute = 0, False
         self.states = self.node.create_publisher(JointState, STATES, 10)
         self.node.create_subscription(JointTrajectory, f"{CONTROLLER}/joint_trajectory", self._on_trajectory, 1)
         self.node.create_timer(0.01, self._tick)
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._closing = False
-        self._thread = threading.Thread(target=self._spin, daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._closing:
-            self._executor.spin_once(timeout_sec=0.1)
+        self.start()
 
     def _now(self) -> int:
         return self.node.get_clock().now().nanoseconds
@@ -75,19 +61,6 @@ class Arm:
     def speed(self) -> float:
         return float(np.abs(self.controller.reference(self._now())[1]).max())
 
-    def close(self) -> None:
-        self._closing = True
-        self._thread.join(5.0)
-        rclpy.try_shutdown(context=self.context)
-
-
-class Safety(FakeSafety):
-    """Stamps its commands with system time, as in front of a real robot."""
-
-    def publish(self, ticket, offset=0.0):
-        self.clock_ns = self.node.get_clock().now().nanoseconds
-        super().publish(ticket, offset)
-
 
 @contextmanager
 def driver(env: dict[str, str], *words: str) -> Iterator[subprocess.Popen[str]]:
@@ -111,7 +84,7 @@ def arm(ros_env):
 
 @pytest.fixture
 def safety(ros_env):
-    made = Safety(int(ros_env["ROS_DOMAIN_ID"]))
+    made = RealTimeSafety(int(ros_env["ROS_DOMAIN_ID"]))
     yield made
     made.close()
 
@@ -122,7 +95,8 @@ def test_an_arm_follows_stops_when_the_safety_node_falls_silent_and_nothing_is_r
         start = arm.q.copy()
         safety.follow()
         wait_until(lambda: (arm.q - start).min() > 0.05, 20.0, "the arm moves")
-        assert arm.speed == pytest.approx(0.1, abs=0.05)
+        # Faster only while it catches up with commands that a busy machine held back.
+        wait_until(lambda: arm.speed == pytest.approx(0.1, abs=0.05), 10.0, "the arm moves as fast as it is told to")
         safety.silent = True
         wait_until(lambda: not safety.beat.following and arm.speed == 0.0, 10.0, "the arm stands")
         stood = arm.q.copy()
