@@ -368,6 +368,34 @@ def test_settings_change_only_to_the_strict_side_and_at_rest(change, fine):
     rig.check_limits()
 
 
+@pytest.mark.parametrize("what", ["jump", "second writer", "hot motor"])
+def test_settings_do_not_change_while_a_reset_would_be_refused(what):
+    rig = Rig()
+    rig.filter.stop()
+    rig.run(40)
+    if what == "jump":
+        for where in (rig.measured + 1.0, rig.measured):  # away and back
+            rig.now += 1
+            rig.filter.observe_state(rig.state(position=where), rig.now, rig.now)
+    elif what == "second writer":
+        rig.filter.writers(2)
+    else:
+        rig.filter.observe_health(Health(temperature_c=[CONFIG.health.temperature_stop_c + 1.0]), rig.now)
+    answer = rig.filter.tighten(dataclasses.replace(CONFIG, velocity_scale=0.2))
+    text = {"jump": "have just jumped", "second writer": "2 nodes write", "hot motor": "motor at"}[what]
+    assert not answer.ok and text in answer.message, answer
+
+
+def test_a_warm_motor_slows_the_arm_under_new_settings_before_it_reports_again():
+    rig = Rig()
+    rig.filter.observe_health(Health(temperature_c=[CONFIG.health.temperature_derate_c + 1.0]), rig.now)
+    rig.filter.stop()
+    rig.run(40)
+    assert rig.filter.tighten(dataclasses.replace(CONFIG, velocity_scale=0.9)).ok
+    pace = rig.filter._supervision.pace(rig.now, rig.now)
+    assert pace.limit_m_s == CONFIG.reduced_speed_m_s and pace.reason & Reason.HEALTH
+
+
 def test_stricter_settings_really_apply():
     rig = Rig()
     rig.filter.stop()

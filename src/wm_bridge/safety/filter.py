@@ -145,17 +145,19 @@ class SafetyFilter(Watching):
         return Answer(True, "enabled" if on else "disabled")
 
     def tighten(self, config: SafetyConfig) -> Answer:
-        """Take stricter settings while the arm rests; refused when any of them is looser.
+        """Take stricter settings where a reset would be granted too; refused when any of them is looser.
 
-        The filter is latched afterwards, as after a start; things that were added stay.
+        The filter is latched afterwards, as after a start; things that were added and the motors' last
+        report stay, everything else has to be heard anew.
         """
         loose = looser(self._config, config)
         if loose:
             return Answer(False, f"refused: {loose} would allow more than now; restart the node for that")
         q, started = self._outputs.motion.q, self._outputs.started
-        if started and not self._outputs.at_rest:
-            return Answer(False, "refused: the arm moves; stop it first")
-        before, measured, guard = self._config, self._inputs.measured, self._guard
+        cause = self._why_not_reset(self._steady_ns) if started else ""
+        if cause:
+            return Answer(False, f"refused: {cause}")
+        before, measured, guard, health = self._config, self._inputs.measured, self._guard, self._supervision.health
         try:
             self._configure(config, guard)
             if started and describe_outside(self._names, q, self._limits, 0.0):
@@ -166,6 +168,7 @@ class SafetyFilter(Watching):
             return Answer(False, f"refused: {error}")
         finally:
             self._inputs.measured = measured
+            self._supervision.health.inherit(health)
             self._latch(Reason.NOT_ENABLED, "settings changed")
             if started:
                 self._begin_at(q, np.zeros_like(q))
