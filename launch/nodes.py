@@ -8,16 +8,18 @@ from wm_bridge import graph, resources
 
 # launch argument -> (nodes, parameter, type)
 _ARGUMENTS = {
-    "robot": (("driver", "safety", "camera", "planner", "viz"), "robot", str),
+    "robot": (("driver", "safety", "camera", "camera2", "planner", "viz"), "robot", str),
     "checkpoint": (("planner",), "checkpoint", str),
     "bag": (("recorder",), "path", str),
-    "realtime_factor": (("driver", "safety", "camera", "planner"), "realtime_factor", float),
+    "realtime_factor": (("driver", "safety", "camera", "camera2", "planner"), "realtime_factor", float),
     "auto_enable": (("safety",), "auto_enable", lambda text: text == "true"),
     "robot_driver": (("driver",), "robot_driver", str),
     "port": (("driver",), "port", str),
     "motors": (("driver",), "motors", str),
     "dry_run": (("driver",), "dry_run", lambda text: text == "true"),
     "camera_source": (("camera",), "source", str),
+    "camera2_source": (("camera2",), "source", str),
+    "camera_extrinsics": (("camera",), "extrinsics", str),
 }
 
 
@@ -28,6 +30,7 @@ def common_arguments():
         DeclareLaunchArgument("namespace", default_value="", description="for all nodes of this arm"),
         DeclareLaunchArgument("checkpoint", default_value="", description="world model; empty = the shipped one"),
         DeclareLaunchArgument("bag", default_value="", description="folder of a new bag; empty = record nothing"),
+        DeclareLaunchArgument("cameras", default_value="camera", description="camera nodes of config/graph.yaml, e.g. camera,camera2; the first is planned from"),
         DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="open RViz"),
     ]
 
@@ -60,7 +63,7 @@ def actions(context, profile):
             on_exit=[Shutdown(reason=f"{entry.name} has ended")] if entry.required else None,
             output="screen",
         )
-        for entry in graph.load(profile, wanted, skip)
+        for entry in graph.load(profile, wanted, skip, cameras=values.get("cameras", "camera").split(","))
     ]
     if values.get("rviz") == "true":
         config = str(resources.path("config/rviz/wm.rviz"))

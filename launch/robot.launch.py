@@ -21,7 +21,9 @@ def generate_launch_description():
             DeclareLaunchArgument("port", default_value="", description="serial device of the servos, or sim"),
             DeclareLaunchArgument("motors", default_value="nico_rh4d", description="name in config/motors, or your verified file"),
             DeclareLaunchArgument("dry_run", default_value="true", choices=["true", "false"], description="true: everything runs, nothing is sent"),
-            DeclareLaunchArgument("camera_source", default_value="0", description="camera device number, path or address"),
+            DeclareLaunchArgument("camera_source", default_value="", description="camera device (/dev/v4l/by-id/...), number, path or address"),
+            DeclareLaunchArgument("camera2_source", default_value="", description="the same of camera2"),
+            DeclareLaunchArgument("camera_extrinsics", default_value="", description="file of ./wm calibrate-camera hand-eye"),
             OpaqueFunction(function=_nodes.actions, args=["robot"]),
         ]
     )

@@ -8,7 +8,7 @@ import pytest
 from wm_bridge.cameras.calibration import read_calibration
 from wm_bridge.cameras.base import CameraError, CameraInfo, pinhole
 from wm_bridge.cameras.mujoco import MujocoCamera
-from wm_bridge.cameras.opencv import OpenCVCamera
+from wm_bridge.cameras.opencv import OpenCVCamera, OpenCVSettings
 from wm_bridge.cameras.trigger import Trigger
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.sim.config import SceneConfig
@@ -122,7 +122,7 @@ def test_unconnected_and_unknown_cameras_are_errors(spec, world):
 
 
 def test_video_files_give_rgb_frames_then_an_error(video):
-    with OpenCVCamera(video, 64, 48, now_ns=lambda: 7) as camera:
+    with OpenCVCamera(OpenCVSettings(video, 64, 48, real_time=False), lambda: 7) as camera:
         frames = [camera.read() for _ in range(3)]
         with pytest.raises(CameraError, match="loop"):
             camera.read()
@@ -133,20 +133,20 @@ def test_video_files_give_rgb_frames_then_an_error(video):
 
 
 def test_looped_files_go_on(video):
-    with OpenCVCamera(video, 64, 48, loop=True) as camera:
+    with OpenCVCamera(OpenCVSettings(video, 64, 48, loop=True, real_time=False)) as camera:
         levels = [camera.read().image[..., 0].mean() for _ in range(7)]
     assert levels[3] == levels[0] and levels[6] == levels[0]
 
 
 def test_wrong_size_missing_device_and_bad_file_say_what_to_do(video, tmp_path):
     with pytest.raises(CameraError, match="set width 64 and height 48"):
-        OpenCVCamera(video).connect()
+        OpenCVCamera(OpenCVSettings(video)).connect()
     with pytest.raises(CameraError, match="/dev/video97"):
-        OpenCVCamera(97).connect()
+        OpenCVCamera(OpenCVSettings(97)).connect()
     broken = tmp_path / "broken.avi"
     broken.write_text("no video")
     with pytest.raises(CameraError, match="path"):
-        OpenCVCamera(broken).connect()
+        OpenCVCamera(OpenCVSettings(broken)).connect()
 
 
 def test_pinhole_maps_the_field_of_view_onto_the_picture():
@@ -188,10 +188,10 @@ def test_a_calibration_is_read_and_must_be_of_the_pictures_size(tmp_path, video)
     path.write_text(CALIBRATION)
     info = read_calibration(path)
     assert (info.width, info.height, info.model, info.K[0, 0], info.D[0]) == (64, 48, "plumb_bob", 50.0, 0.1)
-    with OpenCVCamera(video, 64, 48, frame_id="eye", calibration=info) as camera:
+    with OpenCVCamera(OpenCVSettings(video, 64, 48, frame_id="eye", calibration=info)) as camera:
         assert camera.info.frame_id == "eye" and camera.info.D[0] == 0.1
     with pytest.raises(CameraError, match="64x48"):
-        OpenCVCamera(video, 640, 480, calibration=info)
+        OpenCVCamera(OpenCVSettings(video, 640, 480, calibration=info))
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from wm_bridge.errors import UserError
 
 def test_every_node_of_the_graph_is_a_module_of_ours() -> None:
     for profile in graph.PROFILES:
-        entries = graph.load(profile)
-        assert {"driver", "safety", "camera", "planner"} <= {entry.name for entry in entries}
+        entries = graph.load(profile, cameras=("camera", "camera2"))
+        assert {"driver", "safety", "camera", "camera2", "planner"} <= {entry.name for entry in entries}
         for entry in entries:
             assert importlib.util.find_spec(entry.module) is not None, entry.module
-            assert entry.executable == f"{entry.name}_node"
+            assert entry.executable == f"{entry.module.rpartition('.')[2]}_node"
 
 
 def test_the_recorder_sees_both_ends_and_the_arm_is_stopped_after_the_planner() -> None:
@@ -39,6 +39,24 @@ def test_the_robot_profile_has_nothing_of_the_simulation() -> None:
         assert not entry.parameters.get("auto_enable", False)
         assert entry.parameters.get("robot_driver") != "mujoco"
         assert entry.parameters.get("camera_driver") != "mujoco"
+
+
+def test_cameras_that_are_not_named_stay_out_and_the_first_one_is_planned_from() -> None:
+    usual = {entry.name: entry for entry in graph.load("robot")}
+    assert "camera2" not in usual and not any("image_topic" in entry.parameters or "cameras" in entry.parameters for entry in usual.values())
+    both = {entry.name: entry.parameters for entry in graph.load("sim", cameras=("camera2", "camera"))}
+    assert {"camera", "camera2"} <= set(both) and both["recorder"]["cameras"] == ["camera2", "camera"]
+    assert {both[name]["image_topic"] for name in ("planner", "safety", "goal")} == {"camera2/image_raw"}
+    only = {entry.name for entry in graph.load("sim", cameras=("camera2",))}
+    assert "camera2" in only and "camera" not in only
+    mine = graph.load("sim", {"planner": {"image_topic": "camera/image_rect"}}, cameras=("camera2", "camera"))
+    assert [entry.parameters["image_topic"] for entry in mine if entry.name == "planner"] == ["camera/image_rect"]
+
+
+@pytest.mark.parametrize(("cameras", "word"), [(("camera3",), "did you mean"), (("safety",), "did you mean"), (("camera", "camera"), "twice")])
+def test_cameras_that_are_unknown_or_named_twice_are_errors(cameras: tuple[str, ...], word: str) -> None:
+    with pytest.raises(UserError, match=word):
+        graph.load("sim", cameras=cameras)
 
 
 def test_overrides_win_and_skip_leaves_out() -> None:
@@ -95,8 +113,8 @@ def test_graph_parameters_are_known_to_their_nodes() -> None:
     import dataclasses
 
     for profile in graph.PROFILES:
-        for entry in graph.load(profile):
+        for entry in graph.load(profile, cameras=("camera2", "camera")):
             module = importlib.import_module(entry.module)
-            kind = getattr(module, f"{entry.name.capitalize()}Params")
+            kind = getattr(module, f"{entry.module.rpartition('.')[2].capitalize()}Params")
             known = {field.name for field in dataclasses.fields(kind)} | {"use_sim_time"}
             assert set(entry.parameters) <= known, entry.name

@@ -85,6 +85,13 @@ def test_launch_arguments_reach_the_nodes(launch_api: None, root: Path) -> None:
     assert given["planner"]["checkpoint"] == "x.safetensors"
 
 
+def test_cameras_are_chosen_and_configured_by_arguments(launch_api: None, root: Path) -> None:
+    nodes = launched(described(root, "robot"), cameras="camera2,camera", camera_source="/dev/v4l/by-id/a", camera2_source="7", camera_extrinsics="x.yaml")
+    given = {node.kwargs["name"]: node.kwargs["parameters"][-1] for node in nodes}
+    assert (given["camera"]["source"], given["camera2"]["source"], given["camera"]["extrinsics"]) == ("/dev/v4l/by-id/a", "7", "x.yaml")
+    assert given["planner"]["image_topic"] == "camera2/image_raw"
+
+
 def test_rviz_opens_the_shipped_view_only_when_asked(launch_api: None, root: Path) -> None:
     assert all(node.kwargs["package"] != "rviz2" for node in launched(described(root, "sim")))
     rviz = launched(described(root, "sim"), rviz="true")[-1]

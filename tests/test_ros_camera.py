@@ -16,8 +16,16 @@ from realsense_recording import COEFFICIENTS, HEIGHT, WIDTH
 from ros_probe import Probe, probing, use_fast_dds_profile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from wm_bridge.bags.reader import opened
+from wm_bridge.cameras.base import CameraInfo as CameraInfoValue
+from wm_bridge.cameras.calibration import write_calibration
+from wm_bridge.cameras.extrinsics import Extrinsics, write_extrinsics
 from wm_bridge.core.types import Frame
 from wm_bridge.ros import convert, qos
+from wm_bridge.supervisor import Graph
+
+
+EYE = CameraInfoValue(64, 48, np.array([[44.0, 0, 31], [0, 45, 23], [0, 0, 1]]), "", np.array([-0.02, 0.03, -0.01, 0.001]), "equidistant")
 
 
 @contextmanager
@@ -32,6 +40,14 @@ def camera(env: dict[str, str], *parameters: str) -> Iterator[tuple[subprocess.P
     finally:
         process.terminate()
         assert process.wait(15.0) == 0
+
+
+def make_video(path, level, pictures=600):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for _ in range(pictures):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    return path
 
 
 def pixels(message, dtype=np.uint8, channels=3):
@@ -65,16 +81,8 @@ def test_a_realsense_recording_runs_through_the_node_with_its_depth(ros_env, wal
 
 
 def test_a_calibrated_fisheye_tells_its_distortion(ros_env, tmp_path):
-    video, calibration = tmp_path / "clip.avi", tmp_path / "eye.yaml"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
-    for _ in range(600):
-        writer.write(np.full((48, 64, 3), 90, np.uint8))
-    writer.release()
-    calibration.write_text(
-        "image_width: 64\nimage_height: 48\ncamera_name: eye\ndistortion_model: equidistant\n"
-        "camera_matrix: {rows: 3, cols: 3, data: [44.0, 0, 31.0, 0, 45.0, 23.0, 0, 0, 1]}\n"
-        "distortion_coefficients: {rows: 1, cols: 4, data: [-0.02, 0.03, -0.01, 0.001]}\n"
-    )
+    video, calibration = make_video(tmp_path / "clip.avi", 90), tmp_path / "eye.yaml"
+    write_calibration(calibration, EYE, "eye", {})
     words = ("camera_driver:=opencv", f"source:={video}", "width:=64", "height:=48", "rate_hz:=20.0", f"calibration:={calibration}")
     with camera(ros_env, *words) as (_, probe):
         info = probe.fresh("camera/camera_info", 30.0)
@@ -116,3 +124,62 @@ def test_a_camera_that_is_not_there_says_so_and_what_to_do(ros_env):
     done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "0 RealSense cameras are connected" in done.stderr and "plug it in" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_cameras_at_once_have_their_own_topics_frames_and_intrinsics_and_are_recorded(tmp_path):
+    calibration, extrinsics = tmp_path / "eye.yaml", tmp_path / "where.yaml"
+    write_calibration(calibration, EYE, "eye", {})
+    write_extrinsics(extrinsics, Extrinsics("head", "right_optical", [0.1, 0.2, 0.3], [0.5, -0.5, 0.5, -0.5]), {"found": "in a test"})
+    size = {"width": 64, "height": 48, "rate_hz": 20.0}
+    overrides = {
+        "camera": {**size, "source": str(make_video(tmp_path / "one.avi", 60)), "calibration": str(calibration), "rectify": True},
+        "camera2": {**size, "source": str(make_video(tmp_path / "two.avi", 180, 15)), "extrinsics": str(extrinsics)},
+    }
+    skip = ("driver", "safety", "planner", "goal", "viz")
+    with Graph.start("robot", overrides, tmp_path / "run", skip, say=lambda text: None, cameras=("camera", "camera2")) as graph:
+        use_fast_dds_profile(graph.env)
+        with probing(graph.domain) as probe:
+            heard = {}
+
+            def listen(name):
+                heard[name] = []
+                probe.node.create_subscription(qos.message_type(name), name, heard[name].append, qos.monitor_profile(name))
+
+            for name in ("camera/image_raw", "camera2/image_raw", "camera/camera_info", "camera2/camera_info", "camera/image_rect"):
+                listen(name)
+            wait_until(lambda: all(len(found) > 20 for found in heard.values()), 30.0, "pictures of both, of one after its file had ended")
+            frames = [t for message in probe.heard["/tf_static"] for t in message.transforms]
+        (one, two), (info, info2) = ([heard[f"{name}/{kind}"][-1] for name in ("camera", "camera2")] for kind in ("image_raw", "camera_info"))
+        assert abs(pixels(one).mean() - 60) < 4 and abs(pixels(two).mean() - 180) < 4
+        assert one.header.frame_id == info.header.frame_id == "camera_optical"
+        assert two.header.frame_id == info2.header.frame_id == "right_optical"
+        assert (info.distortion_model, info2.distortion_model) == ("equidistant", "plumb_bob")
+        assert info.p[0] != info.k[0] and list(info2.p)[:3] == list(info2.k)[:3]
+        stamps = [{convert.from_time(message.header.stamp) for message in heard[name]} for name in ("camera/image_rect", "camera/image_raw")]
+        assert len(stamps[0] & stamps[1]) > 10, "a rectified picture has the stamp of its picture"
+        found = {t.child_frame_id: t for t in frames}
+        assert found["camera_optical"].header.frame_id == "base_link" and found["right_optical"].header.frame_id == "head"
+        assert found["right_optical"].transform.translation.z == 0.3 and found["right_optical"].transform.rotation.w == -0.5
+    with opened(tmp_path / "run" / "bag") as (reader, note):
+        counts = {c.topic: c.msgcount for c in reader.connections}
+    assert not note and all(counts[f"/{name}/{kind}"] > 20 for name in ("camera", "camera2") for kind in ("image_raw/compressed", "camera_info"))
+
+
+@pytest.mark.parametrize(
+    "parameters, word",
+    [
+        (("frame_id:=left_eye_optical", "extrinsics:={}"), "is of eye_optical, the pictures are of left_eye_optical"),
+        (("extrinsics:=none.yaml",), "no extrinsics none.yaml"),
+        (("parent_frame:=nowhere",), "parent frame nowhere is no link of nico"),
+        (("pose:=[0.0,0.0,.nan,0.0,0.0,0.0,1.0]",), "pose must be"),
+        (("pixel_format:=MPEG4",), "four letters"),
+    ],
+)
+def test_a_place_of_the_camera_that_makes_no_sense_is_refused(ros_env, tmp_path, parameters, word):
+    where = tmp_path / "where.yaml"
+    write_extrinsics(where, Extrinsics("base_link", "eye_optical", np.zeros(3), [0, 0, 0, 1]), {})
+    words = [part for text in (f"source:={tmp_path}/clip.avi", "camera_driver:=opencv", *parameters) for part in ("-p", text.format(where))]
+    make_video(tmp_path / "clip.avi", 50, 3)
+    command = [sys.executable, "-m", "wm_bridge.nodes.camera", "--ros-args", *words]
+    done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr

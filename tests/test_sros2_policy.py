@@ -14,9 +14,11 @@ from wm_bridge import graph
 from wm_bridge.ros import qos
 
 POLICY = ROOT / "config" / "sros2" / "policy.xml"
-NODES = ("safety", "driver", "camera", "planner", "goal", "viz", "recorder")
+NODES = ("safety", "driver", "camera", "camera2", "planner", "goal", "viz", "recorder")
+CAMERAS = ("camera", "camera2")
 # Node -> files besides nodes/<name>.py that make its topics.
 HELPERS = {"planner": ["ros/plan_output.py", "ros/observe.py"]}
+PICTURES = {"planner", "safety", "goal"}  # of the camera that image_topic names
 WRITES, READS = {"publisher"}, {"subscribe", "Recent", "Mailbox"}
 
 
@@ -38,7 +40,9 @@ def allowed(enclave: ElementTree.Element, kind: str, what: str) -> set[str]:
 def used(node: str) -> tuple[set[str], set[str], set[str]]:
     """Topics written and read, and services offered, as the node's source says."""
     written, read, services = set(), set(), set()
-    for file in (f"nodes/{node}.py", *HELPERS.get(node, [])):
+    if node in PICTURES:
+        read |= {f"{camera}/{kind}" for camera in CAMERAS for kind in ("image_raw", "image_rect")}
+    for file in (f"nodes/{'camera' if node in CAMERAS else node}.py", *HELPERS.get(node, [])):
         for call in ast.walk(ast.parse((ROOT / "src" / "wm_bridge" / file).read_text())):
             if not isinstance(call, ast.Call):
                 continue
@@ -46,7 +50,7 @@ def used(node: str) -> tuple[set[str], set[str], set[str]]:
             texts = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
             for text in texts:
                 if name in WRITES:
-                    written.add(text.lstrip("/"))
+                    written.add(qos.of_camera(text, node if node in CAMERAS else "camera").lstrip("/"))
                 elif name in READS:
                     read.add(text.lstrip("/"))
                 elif name == "create_service":
@@ -56,7 +60,7 @@ def used(node: str) -> tuple[set[str], set[str], set[str]]:
 
 def test_every_node_of_the_graph_has_an_enclave_with_its_name() -> None:
     found = enclaves()
-    names = {entry.name for profile in graph.PROFILES for entry in graph.load(profile)}
+    names = {entry.name for profile in graph.PROFILES for entry in graph.load(profile, cameras=CAMERAS)}
     assert names == set(NODES)
     for name in (*NODES, "operator"):
         assert [profile.get("node") for profile in found[f"/wm/{name}"].iter("profile")] == [name]
@@ -82,18 +86,18 @@ def test_a_node_may_do_what_its_source_does(node: str) -> None:
         "reply": services - allowed(enclave, "services", "reply"),
     }
     assert not any(missing.values()), missing
-    may_write = {name.lstrip("/") for name in (topic.name for topic in qos.TOPICS)} & allowed(enclave, "topics", "publish")
+    may_write = {row.name.lstrip("/") for row in qos.rows(CAMERAS)} & allowed(enclave, "topics", "publish")
     assert may_write - {"diagnostics"} <= written | {"tf"}, "allows no more topics of the graph than it writes"
 
 
 def test_the_recorder_and_the_operator_may_read_every_topic() -> None:
     for name in ("recorder", "operator"):
-        assert {t.name.lstrip("/") for t in qos.TOPICS} <= allowed(enclaves()[f"/wm/{name}"], "topics", "subscribe")
+        assert {row.name.lstrip("/") for row in qos.rows(CAMERAS)} <= allowed(enclaves()[f"/wm/{name}"], "topics", "subscribe")
 
 
 def test_every_topic_of_the_policy_exists() -> None:
     ros = {"parameter_events", "rosout", "planner/transition_event"}
-    known = {topic.name.lstrip("/") for topic in qos.TOPICS} | ros
+    known = {row.name.lstrip("/") for row in qos.rows(CAMERAS)} | ros
     for enclave in enclaves().values():
         assert allowed(enclave, "topics", "publish") | allowed(enclave, "topics", "subscribe") <= known
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ PROFILES = ("sim", "robot")
 _NODE_KEYS = (
     "package executable profiles required respawn lifecycle parameter_files parameters".split()
 )
+_CAMERA = "camera_node"
+_PLAN_FROM = ("planner", "safety", "goal")
 Parameter = bool | int | float | str | list[Any]
 
 
@@ -25,8 +27,8 @@ class NodeEntry:
     """One node of one profile.
 
     Attributes:
-        name: of the node; its module is ``wm_bridge.nodes.<name>``.
-        package, executable: for ``ros2 run`` and launch.
+        name: of the node.
+        package, executable: for ``ros2 run`` and launch; ``<module>_node``, its module is ``wm_bridge.nodes.<module>``.
         required: its end ends the graph. respawn: started again when it dies.
         lifecycle: managed (configures and activates itself when ``autostart``).
         parameter_files: paths relative to the repository root, earlier ones are overridden.
@@ -45,7 +47,12 @@ class NodeEntry:
     @property
     def module(self) -> str:
         """Python module with the node's ``main``."""
-        return f"{self.package}.nodes.{self.name}"
+        return f"{self.package}.nodes.{self.executable.removesuffix('_node')}"
+
+    @property
+    def is_camera(self) -> bool:
+        """True for camera nodes, of which there may be several."""
+        return self.executable == _CAMERA
 
 
 def load(
@@ -53,6 +60,7 @@ def load(
     overrides: Mapping[str, Mapping[str, Parameter]] | None = None,
     skip: Iterable[str] = (),
     path: Path | None = None,
+    cameras: Sequence[str] = ("camera",),
 ) -> tuple[NodeEntry, ...]:
     """Return the nodes of a profile, in the order they are started.
 
@@ -61,6 +69,7 @@ def load(
         overrides: parameters per node name; they win.
         skip: names of nodes to leave out.
         path: another graph file.
+        cameras: camera nodes that are started, the one that is planned from first; the others are left out.
 
     Raises:
         UserError: unknown profile, node or key (names the nearest one), or a bad value.
@@ -81,9 +90,10 @@ def load(
     entries = []
     for name, values in nodes.items():
         entry, profiles = _entry(name, values, profile, common.get(profile, {}))
-        if profile in profiles and name not in tuple(skip):
-            more = (overrides or {}).get(name, {})
+        if profile in profiles and name not in tuple(skip) and (name in cameras or not entry.is_camera):
+            more = {**_seen(name, cameras), **(overrides or {}).get(name, {})}
             entries.append(replace(entry, parameters={**entry.parameters, **more}))
+    _check_cameras(cameras, nodes)
     return tuple(entries)
 
 
@@ -122,6 +132,23 @@ def _entry(
         parameters={**common, **parameters.get("all", {}), **parameters.get(profile, {})},
     )
     return entry, tuple(values["profiles"])
+
+
+def _seen(node: str, cameras: Sequence[str]) -> dict[str, Parameter]:
+    """What a node has to know of cameras that are not the usual one."""
+    if node == "recorder" and tuple(cameras) != ("camera",):
+        return {"cameras": list(cameras)}
+    if node in _PLAN_FROM and cameras and cameras[0] != "camera":
+        return {"image_topic": f"{cameras[0]}/image_raw"}
+    return {}
+
+
+def _check_cameras(cameras: Sequence[str], nodes: Mapping[str, Any]) -> None:
+    known = [name for name, values in nodes.items() if values["executable"] == _CAMERA]
+    for name in cameras if known else ():
+        _known(name, known, "camera")
+    if len(set(cameras)) != len(cameras):
+        raise UserError(f"cameras {list(cameras)} names one twice", "name each once", 2)
 
 
 def _known(name: object, names: Iterable[str], what: str) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +106,7 @@ class Graph:
         skip: Iterable[str] = (),
         ready_s: float = 60.0,
         say: Callable[[str], None] | None = None,
+        cameras: Sequence[str] = ("camera",),
     ) -> Graph:
         """Start all nodes of a profile and wait until each of them is there.
 
@@ -114,6 +115,7 @@ class Graph:
             run_dir: for logs and bag; None = ``runs/<date-time>``. skip: nodes to leave out.
             ready_s: longest time to wait for the nodes.
             say: gets one line per event; standard error by default.
+            cameras: camera nodes, the one that is planned from first.
 
         Raises:
             UserError: a node could not start; with the end of its log.
@@ -122,7 +124,7 @@ class Graph:
         given = {name: dict(values) for name, values in (overrides or {}).items()}
         if "recorder" not in tuple(skip):
             given.setdefault("recorder", {}).setdefault("path", str(run_dir / "bag"))
-        nodes = description.load(profile, given, skip)
+        nodes = description.load(profile, given, skip, cameras=cameras)
         running = cls(nodes, run_dir) if say is None else cls(nodes, run_dir, say)
         try:
             for entry in nodes:
@@ -293,16 +295,19 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the graph until Ctrl-C: ``python -m wm_bridge.supervisor [profile] [node.parameter=value ...]``."""
+    """Run the graph until Ctrl-C: ``python -m wm_bridge.supervisor [profile] [cameras=camera,camera2] [node.parameter=value ...]``."""
     import yaml
 
     words = sys.argv[1:] if argv is None else argv
-    profile = "sim"
+    profile, cameras = "sim", ["camera"]
     overrides: dict[str, dict[str, Parameter]] = {}
     for word in words:
         key, found, value = word.partition("=")
         if not found:
             profile = word
+            continue
+        if key == "cameras":
+            cameras = value.split(",")
             continue
         node, _, name = key.partition(".")
         overrides.setdefault(node, {})[name] = yaml.safe_load(value)
@@ -310,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with Graph.start(profile, overrides) as graph:
+        with Graph.start(profile, overrides, cameras=cameras) as graph:
             print(f"running in ROS_DOMAIN_ID={graph.domain}, logs in {graph.run_dir}; Ctrl-C stops", flush=True)
             while not stop.wait(0.2):
                 graph.check()

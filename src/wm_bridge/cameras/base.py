@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import TracebackType
 
 import numpy as np
@@ -19,7 +19,7 @@ class CameraError(UserError):
 _COEFFICIENTS = {"plumb_bob": 5, "equidistant": 4}  # names of sensor_msgs/CameraInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraInfo:
     """Size, pinhole model and distortion of a camera.
 
@@ -28,6 +28,7 @@ class CameraInfo:
         K: (3, 3) intrinsic matrix, pixels.
         frame_id: optical frame (REP 103: z forward, x right, y down).
         D: distortion coefficients of ``model``. model: plumb_bob (k1 k2 p1 p2 k3) or, for fisheyes, equidistant (k1 .. k4).
+        rectified: (3, 3) intrinsic matrix of rectified pictures (the left of P in sensor_msgs/CameraInfo); K by default.
     """
 
     width: int
@@ -36,6 +37,7 @@ class CameraInfo:
     frame_id: str
     D: FloatArray = field(default_factory=lambda: np.zeros(5))
     model: str = "plumb_bob"
+    rectified: FloatArray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "K", frozen_array(self.K))
@@ -43,10 +45,19 @@ class CameraInfo:
         wanted = _COEFFICIENTS.get(self.model)
         if wanted is None or self.D.shape != (wanted,) or not np.isfinite(self.D).all():
             raise ValueError(f"distortion must be finite, of one of {_COEFFICIENTS} (numbers each), got {self.model} with {self.D}")
-        if self.K.shape != (3, 3) or not np.isfinite(self.K).all():
-            raise ValueError(f"K must be a finite (3, 3) matrix, got {self.K}")
+        object.__setattr__(self, "rectified", self.K if self.rectified is None else frozen_array(self.rectified))
+        for name in ("K", "rectified"):
+            matrix = getattr(self, name)
+            if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or not (matrix[0, 0] > 0.0 and matrix[1, 1] > 0.0):
+                raise ValueError(f"{name} must be a finite (3, 3) matrix with positive focal lengths, got {matrix}")
         if not (self.width > 0 and self.height > 0):
             raise ValueError(f"size must be positive, got {self.width}x{self.height}")
+
+    def __eq__(self, other: object) -> bool:
+        """True when every field is the same."""
+        if not isinstance(other, CameraInfo):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, item.name), getattr(other, item.name)) for item in fields(self))
 
 
 def pinhole(width: int, height: int, fovy_deg: float) -> FloatArray:

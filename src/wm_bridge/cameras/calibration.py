@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ import numpy as np
 import yaml
 
 from wm_bridge.cameras.base import CameraError, CameraInfo
+from wm_bridge.core.types import FloatArray
 
-_REMEDY = "write it with ROS's camera_calibration; keys: image_width, image_height, camera_matrix, distortion_model, distortion_coefficients"
+_REMEDY = (
+    "write it with ./wm calibrate-camera intrinsics or ROS's camera_calibration; "
+    "keys: image_width, image_height, camera_matrix, distortion_model, distortion_coefficients"
+)
 _MODELS = {"fisheye": "equidistant"}  # name of older calibrators
 
 
@@ -32,3 +37,25 @@ def read_calibration(path: Path) -> CameraInfo:
         raise CameraError(f"{path} has no {error}", _REMEDY) from error
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise CameraError(f"{path} is not a calibration: {error}", _REMEDY) from error
+
+
+def write_calibration(path: Path, info: CameraInfo, name: str, notes: Mapping[str, object]) -> None:
+    """Write intrinsics for ``read_calibration`` and ROS's own tools; ``notes`` go in front as comments."""
+
+    def matrix(values: FloatArray) -> dict[str, object]:
+        rows, cols = values.shape
+        return {"rows": rows, "cols": cols, "data": [float(value) for value in values.ravel()]}
+
+    content = {
+        "image_width": info.width,
+        "image_height": info.height,
+        "camera_name": name,
+        "camera_matrix": matrix(info.K),
+        "distortion_model": info.model,
+        "distortion_coefficients": matrix(info.D[None]),
+        "rectification_matrix": matrix(np.eye(3)),
+        "projection_matrix": matrix(np.hstack([np.asarray(info.rectified), np.zeros((3, 1))])),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    comments = "".join(f"# {key}: {value}\n" for key, value in notes.items())
+    path.write_text(comments + yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=140), encoding="utf-8")

@@ -18,7 +18,7 @@ from wm_bridge.core.goal_kinds import PictureGoal, Request
 from wm_bridge.core.goal_text import parse_goal
 from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
-from wm_bridge.ros import convert
+from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, Diagnostics
 from wm_bridge.ros.goal_request import to_request
 from wm_bridge.ros.node import leave, run, subscribe
@@ -34,6 +34,10 @@ class GoalParams:
     target: str = setting("hand", "hand, or the name of the object that must match")
     tolerance_m: float = setting(0.0, "0 = the planner's default", 0.0, 1.0)
     timeout_s: float = setting(0.0, "0 = the planner's default", 0.0, 3600.0)
+    image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
+
+    def __post_init__(self) -> None:
+        qos.require_pictures(self.image_topic)
 
 
 class GoalNode(Node):
@@ -47,7 +51,7 @@ class GoalNode(Node):
         self._handle: Any = None
         self._text = "no goal yet"
         self._client = ActionClient(self, ReachGoal, "wm/reach_goal")
-        subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, self.params.image_topic, self._on_image)
         subscribe(self, "goal/image_path", lambda message: self._send_text(message.data))
         self.create_service(Trigger, "goal/capture", self._on_capture)
         self.create_service(Trigger, "goal/go", self._on_go)

@@ -23,7 +23,7 @@ from wm_bridge.core.subject import camera_subject, robot_subject
 from wm_bridge.core.types import JointState
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
-from wm_bridge.ros import realtime
+from wm_bridge.ros import qos, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.goal_request import Goal
 from wm_bridge.ros.node import leave, now_ns, publisher, run, set_niceness, subscribe
@@ -39,6 +39,7 @@ class PlannerParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    image_topic: str = setting("camera/image_raw", "pictures to plan from: CAMERA/image_raw or CAMERA/image_rect")
     checkpoint: str = setting("", "path of the world model, compact or V-JEPA 2-AC; empty = the one shipped for the robot")
     encoder: str = setting("", "V-JEPA 2-AC: file or folder of the encoder; empty = in the checkpoint")
     axes: str = setting("", "file of ./wm calibrate-axes: how the model's action axes lie to the robot; empty = as the base")
@@ -60,6 +61,9 @@ class PlannerParams:
     hold_s: float = setting(0.5, "how long it must stay there", 0.0, 60.0)
     timeout_s: float = setting(20.0, "longest attempt", 0.1, 3600.0)
     blind_s: float = setting(3.0, "without a usable picture for this long a goal fails", 0.5, 60.0)
+
+    def __post_init__(self) -> None:
+        qos.require_pictures(self.image_topic)
 
 
 class PlannerNode(LifecycleNode):
@@ -96,7 +100,7 @@ class PlannerNode(LifecycleNode):
 
         self._output = PlanOutput(self, self.spec.base_frame, params.deadline_ms)
         self._observer = Observer(self)
-        subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, self.params.image_topic, self._on_image)
         self._server = ActionServer(
             self,
             ReachGoal,
@@ -106,7 +110,7 @@ class PlannerNode(LifecycleNode):
             cancel_callback=lambda _: CancelResponse.ACCEPT,
         )
         self.diagnostics = Diagnostics(self, self._details)
-        self._image_rate = self.diagnostics.rate("camera/image_raw", timeout_s=2.0)
+        self._image_rate = self.diagnostics.rate(self.params.image_topic, timeout_s=2.0)
         self._plan_rate = self.diagnostics.rate("plans")
         if params.autostart:
             self._autostart()

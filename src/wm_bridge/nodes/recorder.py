@@ -33,6 +33,7 @@ class RecorderParams:
 
     path: str = setting("runs/bag", "folder of the bag; must not exist yet")
     images: str = setting("png", "camera/image_raw as raw, png (lossless, compressed) or none")
+    cameras: list[str] = setting(["camera"], "camera nodes whose topics are recorded")
 
     def __post_init__(self) -> None:
         if self.images not in ("raw", "png", "none"):
@@ -62,8 +63,8 @@ class RecorderNode(Node):
         self._problem = ""
         self._last_ns = 0
         self._writer: Any = self._open()
-        for row in qos.TOPICS:
-            if row.recorded and not (row.name == "camera/image_raw" and self.params.images == "none"):
+        for row in qos.rows(self.params.cameras):
+            if row.recorded and not (qos.is_picture(row.name) and self.params.images == "none"):
                 self._follow(row)
         self.diagnostics = Diagnostics(self, self._details)
         self._rate = self.diagnostics.rate("messages")
@@ -106,8 +107,8 @@ class RecorderNode(Node):
         return writer
 
     def _follow(self, row: qos.Topic) -> None:
-        png = row.name == "camera/image_raw" and self.params.images == "png"
-        if row.name == "camera/image_raw/compressed" and self.params.images == "png":
+        png = qos.is_picture(row.name) and self.params.images == "png"
+        if qos.is_picture(row.name, "image_raw/compressed") and self.params.images == "png":
             return  # made here, without loss
         name, kind = (f"{row.name}/compressed", "sensor_msgs/msg/CompressedImage") if png else (row.name, row.type)
         full = self.resolve_topic_name(name)

@@ -28,7 +28,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.robots.gate import Ticket
 from wm_bridge.robots.watch import Beat, DriverWatch
-from wm_bridge.ros import convert, obstacles, realtime
+from wm_bridge.ros import convert, obstacles, qos, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.node import STEADY, leave, now_ns, publisher, run, subscribe
 from wm_bridge.ros.params import declare, setting
@@ -48,6 +48,7 @@ class SafetyParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
     config: str = setting(
         "", "path of a safety YAML; empty = the one that the robot's YAML names. While running: one that is nowhere looser", fixed=False
     )
@@ -57,6 +58,9 @@ class SafetyParams:
     auto_enable: bool = setting(
         False, "simulation only: reset and enable by itself, again and again until the first plan"
     )
+
+    def __post_init__(self) -> None:
+        qos.require_pictures(self.image_topic)
 
 
 class SafetyNode(Node):
@@ -97,7 +101,7 @@ class SafetyNode(Node):
         self._interventions = publisher(self, "safety/interventions")
         subscribe(self, "joint_states", self._on_joints)
         subscribe(self, "driver/heartbeat", self._on_heartbeat)
-        subscribe(self, "camera/image_raw", self._on_image)
+        subscribe(self, self.params.image_topic, self._on_image)
         subscribe(self, "driver/health", self._on_health)
         subscribe(self, "wm/report", self._on_report)
         subscribe(self, "safety/human_distance", self._on_human)
@@ -113,7 +117,7 @@ class SafetyNode(Node):
         self._obstacles = publisher(self, "safety/obstacles")
         self.diagnostics = Diagnostics(self, self._details)
         self._joint_rate = self.diagnostics.rate("joint_states", timeout_s=1.0, required=True)
-        self._image_rate = self.diagnostics.rate("camera/image_raw", timeout_s=1.0)
+        self._image_rate = self.diagnostics.rate(self.params.image_topic, timeout_s=1.0)
         self._action_rate = self.diagnostics.rate("wm/action")
         self._tick_rate = self.diagnostics.rate("ticks", 0.8 * self._speed / self.config.dt)
         self._tick_ns = round(self.config.period_ms * 1e6 / self._speed)

@@ -142,15 +142,14 @@ def to_jpeg(frame: Frame, quality: int = 85) -> CompressedImage:
 
 def to_camera_info(info: CameraInfo, stamp_ns: int) -> CameraInfoMsg:
     """Intrinsics of a camera, stamped like the picture they belong to."""
-    K = info.K
     message = CameraInfoMsg(
         height=info.height,
         width=info.width,
         distortion_model=info.model,
         d=info.D.tolist(),
-        k=K.ravel(),
+        k=info.K.ravel(),
         r=np.eye(3).ravel(),
-        p=np.hstack([K, np.zeros((3, 1))]).ravel(),
+        p=np.hstack([np.asarray(info.rectified), np.zeros((3, 1))]).ravel(),
     )
     message.header.stamp = to_time(stamp_ns)
     message.header.frame_id = info.frame_id
@@ -165,7 +164,9 @@ def from_camera_info(message: CameraInfoMsg) -> CameraInfo:
     """
     model = message.distortion_model or "plumb_bob"
     D = np.array(message.d) if len(message.d) else np.zeros(4 if model == "equidistant" else 5)
-    return CameraInfo(message.width, message.height, np.array(message.k).reshape(3, 3), message.header.frame_id, D, model)
+    P = np.array(message.p).reshape(3, 4)[:, :3]
+    rectified = P if P.any() else None
+    return CameraInfo(message.width, message.height, np.array(message.k).reshape(3, 3), message.header.frame_id, D, model, rectified)
 
 
 # Joints -------------------------------------------------------------------------------------

@@ -76,15 +76,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def publisher(node: Node, name: str) -> Publisher:
+def publisher(node: Node, name: str, camera: str = "camera") -> Publisher:
     """Create a publisher with the type and QoS of the table.
+
+    Args:
+        name: a row of the table. camera: of a camera's topic: node whose name it gets, as in ``camera2/image_raw``.
 
     Without rclpy's default QoS event handlers: each is one more thing to wait for, at every
     wake-up. That everybody's QoS fits is tested on the running graph.
     """
     quiet = PublisherEventCallbacks(use_default_callbacks=False)
     return node.create_publisher(
-        qos.message_type(name), name, qos.profile(name), event_callbacks=quiet
+        qos.message_type(name), qos.of_camera(name, camera), qos.profile(name), event_callbacks=quiet
     )
 
 

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rclpy.duration import Duration
@@ -43,6 +44,7 @@ class Topic:
 TOPICS = (
     Topic("camera/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False),
     Topic("camera/image_raw/compressed", "sensor_msgs/msg/CompressedImage", "camera", reliable=False, on_request=True),
+    Topic("camera/image_rect", "sensor_msgs/msg/Image", "camera", reliable=False, on_request=True),
     Topic("camera/depth/image_raw", "sensor_msgs/msg/Image", "camera", reliable=False, on_request=True),
     Topic("camera/camera_info", "sensor_msgs/msg/CameraInfo", "camera", reliable=False),
     Topic("joint_states", "sensor_msgs/msg/JointState", "driver"),
@@ -74,14 +76,43 @@ TOPICS = (
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "", depth=10),
 )
 CONTROL_RATE = frozenset({"joint_states", "hw/command", "safety/verdict"})  # a hundred a second
+_CAMERA = "camera/"
 _BY_NAME = {topic.name: topic for topic in TOPICS}
 
 
 def topic(name: str) -> Topic:
-    """Return the row of this name; an unknown name lists the known ones."""
+    """Return the row of this name; an unknown name lists the known ones.
+
+    Every camera node has topics of its own: ``left_eye/image_raw`` is like ``camera/image_raw``.
+    """
+    camera, _, rest = name.strip("/").partition("/")
+    if name not in _BY_NAME and camera and f"{_CAMERA}{rest}" in _BY_NAME:
+        return replace(_BY_NAME[f"{_CAMERA}{rest}"], name=name, writer=camera)
     if name not in _BY_NAME:
         raise KeyError(f"no topic {name!r} in wm_bridge.ros.qos; known are {sorted(_BY_NAME)}")
     return _BY_NAME[name]
+
+
+def of_camera(name: str, camera: str) -> str:
+    """A topic of ``camera/`` as that of another camera node; other topics stay as they are."""
+    return f"{camera}/{name.removeprefix(_CAMERA)}" if name.startswith(_CAMERA) else name
+
+
+def is_picture(name: str, rest: str = "image_raw") -> bool:
+    """True for this topic of any camera node, as in ``camera2/image_raw``."""
+    return name.partition("/")[2] == rest
+
+
+def require_pictures(name: str) -> None:
+    """Raise ValueError when this is no topic of uncompressed pictures of a camera node."""
+    if name.strip("/").partition("/")[2] not in ("image_raw", "image_rect"):
+        raise ValueError(f"image_topic must be CAMERA/image_raw or CAMERA/image_rect, got '{name}'")
+
+
+def rows(cameras: Sequence[str] = ("camera",)) -> tuple[Topic, ...]:
+    """The topics of a graph with these camera nodes."""
+    found = [row for row in TOPICS if not row.name.startswith(_CAMERA)]
+    return tuple(topic(of_camera(row.name, camera)) for camera in cameras for row in TOPICS if row not in found) + tuple(found)
 
 
 def message_type(name: str) -> Any:

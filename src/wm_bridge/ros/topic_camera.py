@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
@@ -24,12 +25,14 @@ class TopicCamera(Camera):
         node: subscribes, with the QoS for sensors, which writers of either reliability serve.
         source: topic; one that ends in ``/compressed`` holds PNG or JPEG pictures. Intrinsics are those of
             ``camera_info`` beside the raw topic.
+        arrived: called with every picture.
         timeout_s: without a new picture for this long, reading is an error; until then the last one is given again.
     """
 
-    def __init__(self, node: Node, source: str, timeout_s: float = 1.0) -> None:
+    def __init__(self, node: Node, source: str, arrived: Callable[[], None], timeout_s: float = 1.0) -> None:
         super().__init__()
         self._source, self._timeout_s = node.resolve_topic_name(source), timeout_s
+        self._arrived = arrived
         self._compressed = self._source.endswith(_COMPRESSED)
         raw = self._source.removesuffix(_COMPRESSED)
         self._info_topic = f"{raw.rpartition('/')[0]}/camera_info"
@@ -68,6 +71,7 @@ class TopicCamera(Camera):
 
     def _on_picture(self, message: Any) -> None:
         self._message, self._heard = message, time.monotonic()
+        self._arrived()
 
     def _on_info(self, message: CameraInfoMsg) -> None:
         try:
