@@ -24,6 +24,7 @@ from wm_bridge.robots.base import Robot, RobotError
 from wm_bridge.robots.fake import FakeRobot
 from wm_bridge.robots.follower import COMMAND_TIMEOUT_MS, Follower
 from wm_bridge.robots.gate import Arrival, CommandGate, Refusal, Writer
+from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.ros import convert, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
 from wm_bridge.ros.mailbox import Mailbox
@@ -36,7 +37,9 @@ _HEALTH_S = 0.1  # how often the motors' health is told, where the robot knows i
 _FUTURE_NS = 20_000_000  # a command may be stamped this far ahead of node time
 
 
-DRIVERS = ("mujoco", "fake", "nico", "ros2_control")
+SIMULATED = ("mujoco", "fake")
+SERVOS = ("dynamixel", "nico")  # two names of one driver
+DRIVERS = (*SIMULATED, *SERVOS, "ros2_control")
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,20 @@ class DriverParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
-    robot_driver: str = setting("mujoco", "mujoco, fake, nico: Dynamixel servos on one bus, or ros2_control: an arm with a driver of its own")
-    port: str = setting("", "nico: serial device (/dev/serial/by-id/...), or sim for a simulated bus")
-    motors: str = setting("nico_rh4d", "nico: name in config/motors or path of your verified YAML file")
+    robot_driver: str = setting(
+        "mujoco", "mujoco, fake, dynamixel (also nico): servos on one or more buses, ros2_control: an arm with a driver of its own; empty = as in the robot's YAML"
+    )
+    port: str = setting("", "dynamixel: serial device (/dev/serial/by-id/...), one per motors file, with commas; sim: simulated buses; empty = sim in a dry run")
+    motors: str = setting("", "dynamixel: name in config/motors or path of your verified YAML file, one per cable, with commas; empty = as in the robot's YAML")
     dry_run: bool = setting(True, "real arms: read only; nothing that moves a motor is sent")
-    controller: str = setting("joint_trajectory_controller", "ros2_control: name of the controller that takes the commands")
-    controller_interface: str = setting("trajectory", "ros2_control: trajectory (joint_trajectory_controller) or position (forward_command_controller)")
+    tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/")
+    controller: str = setting("", "ros2_control: name of the controller that takes the commands; empty = as in the robot's YAML")
+    controller_interface: str = setting(
+        "", "ros2_control: trajectory (joint_trajectory_controller) or position (forward_command_controller); empty = as in the robot's YAML"
+    )
     controller_lead_ms: float = setting(30.0, "ros2_control: a trajectory's first point lies so far ahead, ms", 5.0, 500.0)
     controller_wait_s: float = setting(10.0, "ros2_control: how long the arm's own driver is waited for, s", 0.1, 600.0)
-    state_topic: str = setting("/joint_states", "ros2_control: where the arm's own driver publishes its joints")
+    state_topic: str = setting("", "ros2_control: where the arm's own driver publishes its joints; empty = as in the robot's YAML, or /joint_states")
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
     realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0)
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
@@ -70,12 +78,28 @@ class DriverParams:
     seed: int = setting(0, "of the simulated sensor noise", 0, 2**31 - 1)
 
     def __post_init__(self) -> None:
-        if self.robot_driver not in DRIVERS:
+        if self.robot_driver not in ("", *DRIVERS):
             raise ValueError(f"robot_driver must be one of {', '.join(DRIVERS)}, got '{self.robot_driver}'")
-        if self.controller_interface not in ("trajectory", "position"):
+        if self.controller_interface not in ("", "trajectory", "position"):
             raise ValueError(f"controller_interface must be trajectory or position, got '{self.controller_interface}'")
-        if self.robot_driver == "nico" and not self.port:
-            raise ValueError("robot_driver nico needs port: the serial device (ls /dev/serial/by-id), or sim")
+
+    def of(self, robot: RobotSpec) -> DriverParams:
+        """The same with what is left empty taken from the robot's YAML.
+
+        Raises:
+            ValueError: nobody says which driver, or a bus without a port would be driven.
+        """
+        usual = {"controller": "joint_trajectory_controller", "controller_interface": "trajectory", "state_topic": "/joint_states", **robot.driver}
+        found = dataclasses.replace(self, **{name: value for name, value in usual.items() if not getattr(self, name)})
+        if not found.robot_driver:
+            raise ValueError(f"config/robots/{robot.name}.yaml names no robot_driver; give one of {', '.join(DRIVERS)}")
+        if found.robot_driver not in SERVOS:
+            return found
+        if not found.port and not found.dry_run:
+            raise ValueError("dry_run is false and port is empty: give the serial device (ls /dev/serial/by-id), or sim")
+        if not found.motors:
+            raise ValueError(f"config/robots/{robot.name}.yaml names no motors; give the motors file of each cable")
+        return dataclasses.replace(found, port=found.port or "sim")
 
 
 class DriverNode(Node):
@@ -89,10 +113,11 @@ class DriverNode(Node):
         self.params = declare(self, DriverParams)
         try:
             self.spec = robot_spec.load(self.params.robot)
+            self.params = self.params.of(self.spec)
         except (FileNotFoundError, ValueError) as error:
-            raise UserError(str(error), "correct the parameter robot", exit_code=2) from error
+            raise UserError(str(error), "correct the parameters of the driver (config/graph.yaml, config/robots)", exit_code=2) from error
         self.robot = self._make_robot()
-        self.simulated = self.params.robot_driver in ("mujoco", "fake")
+        self.simulated = self.params.robot_driver in SIMULATED
         if not self.simulated and self.get_parameter("use_sim_time").value:
             raise UserError("use_sim_time is set for a real robot", "unset it", exit_code=2)
         self.robot.connect()
@@ -108,7 +133,7 @@ class DriverNode(Node):
         self._tf_every = max(round(self.params.rate_hz / self.params.tf_rate_hz), 1)
 
         urdf = self.spec.urdf_path().read_text(encoding="utf-8")
-        self._frames = LinkFrames(urdf)
+        self._frames = LinkFrames(urdf, self.params.tf_prefix)
         self._joints = publisher(self, "joint_states")
         self._tf = publisher(self, "/tf")
         self._static = publisher(self, "/tf_static")
@@ -330,11 +355,11 @@ class DriverNode(Node):
     def _make_robot(self) -> Robot:
         if self.params.robot_driver == "fake":
             return FakeRobot(self.spec)
-        if self.params.robot_driver == "nico":
-            from wm_bridge.robots.dynamixel.robot import BusSettings, DynamixelRobot
+        if self.params.robot_driver in SERVOS:
+            from wm_bridge.robots.dynamixel.cables import on_cables
+            from wm_bridge.robots.dynamixel.robot import BusSettings
 
-            rate = self.params.rate_hz
-            return DynamixelRobot(self.spec, BusSettings(self.params.port, self.params.motors, self.params.dry_run, rate))
+            return on_cables(self.spec, BusSettings(self.params.port, self.params.motors, self.params.dry_run, self.params.rate_hz))
         if self.params.robot_driver == "ros2_control":
             from wm_bridge.robots.ros2_control import ControllerSettings, Ros2ControlRobot
             from wm_bridge.ros.controller_link import ControllerLink
@@ -364,10 +389,12 @@ class DriverNode(Node):
             "measured at [s]": f"{self.robot.read().stamp_ns * 1e-9:.2f}",
         }
         notes = [*getattr(self.robot, "warnings", ())]
-        if self.params.robot_driver == "nico":
+        if self.params.robot_driver in SERVOS:
             values |= self.robot.details()  # type: ignore[attr-defined]
         if not self.simulated and self.params.dry_run:
             notes.append("dry run: nothing is sent")
+        if self.params.port == "sim":
+            notes.append("simulated servos (port: sim): this is not the robot")
         level = WARN if level == OK and notes else level
         return level, "; ".join(filter(None, [follower.problem, *notes, *self._lacking])), values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from wm_bridge import resources
 from wm_bridge.core.types import FloatArray, frozen_array
 
 _TOP_KEYS = (
-    "name urdf safety base_frame control_rate_hz defaults joints groups tools workspaces".split()
+    "name urdf safety base_frame control_rate_hz defaults joints groups tools workspaces driver".split()
 )
+_DRIVER_KEYS = ("robot_driver", "motors", "controller", "controller_interface", "state_topic")
 _LIMIT_KEYS = ("velocity", "acceleration", "jerk", "effort")
 _JOINT_KEYS = ("limits", "home", *_LIMIT_KEYS)
 
@@ -62,6 +63,7 @@ class RobotSpec:
         urdf: path relative to the repository root.
         safety: path of its safety settings, relative to the repository root.
         control_rate_hz: rate at which the robot takes references.
+        driver: parameters of the driver node that belong to this robot; the node's own win.
     """
 
     name: str
@@ -80,18 +82,19 @@ class RobotSpec:
     urdf: str
     safety: str
     control_rate_hz: float
+    driver: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count = len(self.joint_names)
         if count == 0 or len(set(self.joint_names)) != count:
             raise ValueError(f"{self.name}: joint names must be unique, got {self.joint_names}")
-        for field in ("lower", "upper", *_LIMIT_KEYS, "home"):
-            array = frozen_array(getattr(self, field))
+        for name in ("lower", "upper", *_LIMIT_KEYS, "home"):
+            array = frozen_array(getattr(self, name))
             if array.shape != (count,) or not np.isfinite(array).all():
-                raise ValueError(f"{self.name}: {field} must be {count} finite numbers, got {array}")
-            if field in _LIMIT_KEYS and not (array > 0).all():
-                raise ValueError(f"{self.name}: every {field} limit must be > 0, got {array}")
-            object.__setattr__(self, field, array)
+                raise ValueError(f"{self.name}: {name} must be {count} finite numbers, got {array}")
+            if name in _LIMIT_KEYS and not (array > 0).all():
+                raise ValueError(f"{self.name}: every {name} limit must be > 0, got {array}")
+            object.__setattr__(self, name, array)
         for index, joint in enumerate(self.joint_names):
             lower, upper, home = self.lower[index], self.upper[index], self.home[index]
             if not lower < upper:
@@ -116,6 +119,13 @@ class RobotSpec:
         """Return the (A,) positions of a group's joints in every (J,) array."""
         names = self.groups[_known(group, self.groups, f"{self.name}: group")]
         return np.array([self.joint_names.index(joint) for joint in names])
+
+    def part(self, joints: Iterable[str]) -> RobotSpec:
+        """Return some of its joints as a robot without groups, tools and workspaces; unknown name = error."""
+        names = tuple(joints)
+        index = [self.index(joint) for joint in names]
+        limits = {key: getattr(self, key)[index] for key in ("lower", "upper", *_LIMIT_KEYS, "home")}
+        return replace(self, joint_names=names, groups={}, tools={}, workspaces={}, **limits)
 
     def clip(self, q: FloatArray) -> FloatArray:
         """Return ``q`` (..., J) moved into the position limits. NaN stays NaN: check first."""
@@ -182,11 +192,17 @@ def from_dict(data: Mapping[str, Any]) -> RobotSpec:
         urdf=data["urdf"],
         safety=data["safety"],
         control_rate_hz=float(data["control_rate_hz"]),
+        driver=_driver(data.get("driver", {})),
         velocity=limits["velocity"],
         acceleration=limits["acceleration"],
         jerk=limits["jerk"],
         effort=limits["effort"],
     )
+
+
+def _driver(data: Mapping[str, Any]) -> dict[str, str]:
+    _only(data, _DRIVER_KEYS, "driver")
+    return {key: ",".join(value) if isinstance(value, list) else str(value) for key, value in data.items()}
 
 
 def _only(data: Mapping[str, Any], keys: Iterable[str], where: str) -> None:

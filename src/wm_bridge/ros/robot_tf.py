@@ -28,10 +28,11 @@ class LinkFrames:
 
     Args:
         urdf: text of the description; revolute, continuous and fixed joints.
+        prefix: before the name of every frame.
     """
 
-    def __init__(self, urdf: str) -> None:
-        joints = [_read(element) for element in ElementTree.fromstring(urdf).findall("joint")]
+    def __init__(self, urdf: str, prefix: str = "") -> None:
+        joints = [_read(element, prefix) for element in ElementTree.fromstring(urdf).findall("joint")]
         self._moving = [link for kind, link in joints if kind in ("revolute", "continuous")]
         self._origins = np.array([link.xyzw for link in self._moving])
         self._axes = np.array([link.axis for link in self._moving])
@@ -76,7 +77,7 @@ def multiply(a: FloatArray, b: FloatArray) -> FloatArray:
     )
 
 
-def _read(element: ElementTree.Element) -> tuple[str, _Link]:
+def _read(element: ElementTree.Element, prefix: str) -> tuple[str, _Link]:
     def numbers(tag: str, name: str, default: str) -> FloatArray:
         found = element.find(tag)
         text = default if found is None else found.get(name, default)
@@ -84,8 +85,8 @@ def _read(element: ElementTree.Element) -> tuple[str, _Link]:
 
     axis = numbers("axis", "xyz", "1 0 0")
     link = _Link(
-        parent=element.find("parent").get("link", ""),  # type: ignore[union-attr]
-        child=element.find("child").get("link", ""),  # type: ignore[union-attr]
+        parent=prefix + element.find("parent").get("link", ""),  # type: ignore[union-attr]
+        child=prefix + element.find("child").get("link", ""),  # type: ignore[union-attr]
         joint=element.get("name", ""),
         xyz=numbers("origin", "xyz", "0 0 0"),
         xyzw=quaternion(euler2mat(*numbers("origin", "rpy", "0 0 0"), axes="sxyz")),  # URDF: fixed axes

@@ -63,7 +63,7 @@ class ServoModel:
         stall_nm: N m. no_load: rad/s at the usual supply.
         sign_bit: speed and load carry their sign in bit 10 instead of two's complement.
         load_unit: share of the stall torque per count of load (or current).
-        tells_voltage: False for servos that answer 0 V.
+        tells_voltage: False for servos that answer 0 V. supply_v: usual supply, V.
         goal_enables_torque: writing a goal switches the torque on (protocol 1.0).
         registers: fields by name.
     """
@@ -84,6 +84,7 @@ class ServoModel:
     tells_voltage: bool
     goal_enables_torque: bool
     registers: Mapping[str, Register]
+    supply_v: float = 12.0
 
     def __getitem__(self, register: str) -> Register:
         """The register of this name."""
@@ -202,7 +203,7 @@ def _ph(name: str, number: int, per_turn: int, rated_nm: float, rated_ma: int, n
     half = per_turn // 2
     return ServoModel(
         name, number, 2, per_turn, 0, -half, half, 0.01 * _RPM, round(no_load / (0.01 * _RPM)), rated_nm, no_load, sign_bit=False,
-        load_unit=1 / rated_ma, tells_voltage=True, goal_enables_torque=False, registers=_PH,
+        load_unit=1 / rated_ma, tells_voltage=True, goal_enables_torque=False, registers=_PH, supply_v=24.0,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.robots.dynamixel import models
 from wm_bridge.robots.dynamixel.models import ServoModel
 
-_TOP = {"name", "robot", "baud", "torque_limit", "motors", "hands"}
+_TOP = {"name", "robot", "baud", "rate_hz", "torque_limit", "motors", "hands"}
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Motors:
 
     Attributes:
         name, robot: of this map, and of the robot in config/robots. baud: of the bus.
+        rate_hz: cycles per second that its slowest servo keeps up with; inf = as many as asked for.
         torque_limit: share of the largest torque. joints: in the order of the file. hands: may be empty.
     """
 
@@ -104,10 +105,13 @@ class Motors:
     torque_limit: float
     joints: tuple[JointMotor, ...]
     hands: tuple[Hand, ...]
+    rate_hz: float = math.inf
 
     def __post_init__(self) -> None:
         if not 0.0 < self.torque_limit <= 1.0:
             raise ValueError(f"{self.name}: torque_limit must be in (0, 1], got {self.torque_limit}")
+        if not self.rate_hz >= 10.0:
+            raise ValueError(f"{self.name}: rate_hz must be at least 10, got {self.rate_hz}")
         owners: dict[int, str] = {}
         for ident, owner in self.owners():
             if ident in owners:
@@ -182,7 +186,7 @@ def from_dict(data: Mapping[str, Any]) -> Motors:
         zero = math.radians(entry["zero_deg"])
         joints.append(JointMotor(joint, entry["id"], models.find(entry["model"]), entry["sign"], zero, float(entry["ratio"]), entry["verified"]))
     hands = tuple(_hand(name, entry) for name, entry in (data.get("hands") or {}).items())
-    return Motors(data["name"], data["robot"], int(data["baud"]), float(data["torque_limit"]), tuple(joints), hands)
+    return Motors(data["name"], data["robot"], int(data["baud"]), float(data["torque_limit"]), tuple(joints), hands, float(data.get("rate_hz", math.inf)))
 
 
 def _hand(name: str, data: Mapping[str, Any]) -> Hand:

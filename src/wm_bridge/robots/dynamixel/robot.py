@@ -1,4 +1,4 @@
-"""NICO (and robots like it): all joints on one Dynamixel bus, behind the ``Robot`` interface."""
+"""Joints on one Dynamixel bus (NICO, one arm of NICOL, and robots like them), behind the ``Robot`` interface."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BusSettings:
         port: path of the device, or "sim" for a simulated bus in a process of its own.
         motors: name in config/motors or path of a YAML file.
         dry_run: nothing that changes a servo is sent.
-        rate_hz: cycles per second. lost_ms: a joint that was not measured for this long is trouble.
+        rate_hz: cycles per second, fewer where the motors file says so. lost_ms: a joint that was not measured for this long is trouble.
         patience_ms: see ``ServoBus``.
     """
 
@@ -105,6 +105,7 @@ class DynamixelRobot(Robot):
         motors = motor_map.load(settings.motors)
         self.motors = motors.verified() if simulated else motors
         self.settings, self._threaded, self._clock = settings, threaded, clock
+        self._rate_hz = min(settings.rate_hz, motors.rate_hz)
         ordered = self.motors.ordered(spec.joint_names)
         self._joints = []
         for motor, limit in zip(ordered, spec.velocity, strict=True):
@@ -195,7 +196,7 @@ class DynamixelRobot(Robot):
         self._bus.open()
         self._check()
         blocks = [Block(joint.motor.ident, *joint.motor.model.block) for joint in self._joints]
-        self._poll = Poll(self._bus, blocks, max(0.015, 1.5 / self.settings.rate_hz))
+        self._poll = Poll(self._bus, blocks, max(0.015, 1.5 / self._rate_hz))
         self.hands = {hand.name: HandDriver(self._bus, hand) for hand in self.motors.hands}
         deadline = self._clock() + 3.0
         while self._clock() < deadline:
@@ -261,7 +262,7 @@ class DynamixelRobot(Robot):
     # ---- inside: one turn ----------------------------------------------------------
 
     def _run(self) -> None:
-        period, due = 1.0 / self.settings.rate_hz, self._clock()
+        period, due = 1.0 / self._rate_hz, self._clock()
         while not self._ending.is_set():
             self.cycle()
             due = max(due + period, self._clock() - period)

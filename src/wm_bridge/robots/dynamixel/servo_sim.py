@@ -39,7 +39,7 @@ class SimServo:
     def __init__(self, ident: int, model: ServoModel, angle: float = 0.0, return_delay: int = 0) -> None:
         self.ident, self.model = ident, model
         self.dead = False
-        self.temperature_c, self.voltage_v = 32.0, 12.0
+        self.temperature_c, self.voltage_v = 32.0, model.supply_v
         self.surroundings = Surroundings()
         self.fastest, self.lost_power = 0.0, 0
         self.shut_down = 0
