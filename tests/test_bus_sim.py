@@ -14,6 +14,7 @@ from conftest import wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wm_bridge import resources
 from wm_bridge.robots.dynamixel import motors as motor_map
 from wm_bridge.robots.dynamixel import packets
 from wm_bridge.robots.dynamixel.bus_process import BusProcess, make
@@ -236,7 +237,8 @@ def test_wire_time_is_that_of_one_megabaud():
 
 
 def test_every_motors_file_builds_a_bus_and_the_process_serves_it():
-    names = ("nico_rh4d", "nico_rh7d")
+    names = sorted(path.stem for path in resources.path("config/motors").glob("*.yaml"))
+    assert len(names) >= 6
     for name in names:
         bus = make(motor_map.load(name))
         assert len(bus.servos) == len(motor_map.load(name).owners())
