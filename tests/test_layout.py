@@ -25,6 +25,7 @@ ALLOWED = {
     "cameras": {"core", "sim", "robots.spec"},
     "ros": {"core", "bags", "safety", "robots", "cameras"},
     "bags": {"core"},
+    "dataset": {"core", "bags", "report.page"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
 }

@@ -9,7 +9,8 @@ A dataset is a folder of shards. A shard holds E episodes of L + 1 frames:
     objects.npy    (E, L+1, O, 3) float32    object positions, m; NaN where unknown
     advice.npy     (E, L, A) float32         demonstrations only: what a teacher would do at each frame, rad; NaN: no idea
     goal.npy       (E, 2) float32            demonstrations only: where it brings the first object, m
-    meta.json      joint_names, period_s, image_size, objects, how it was collected
+    meta.json      joint_names, period_s, image_size, objects, how it was collected; split: training or
+                   held_out, when all episodes of the shard belong there
 
 The action at frame t is ``reference[t + 1] - reference[t]``. A shard is written under a
 temporary name and renamed when whole, so an interrupted collection leaves no half shard.
@@ -70,6 +71,7 @@ class Dataset:
             raise PlannerError(f"no dataset shards in {names}; make some with `./wm collect --out FOLDER`")
         self.meta: dict[str, Any] = json.loads((paths[0] / "meta.json").read_text())
         self.shards: list[dict[str, NDArray[Any]]] = []
+        splits: list[str] = []
         for path in paths:
             meta = json.loads((path / "meta.json").read_text())
             for key in ("joint_names", "period_s", "image_size", "objects", "length"):
@@ -78,6 +80,9 @@ class Dataset:
                         f"{path}: {key} is {meta.get(key)}, other shards have {self.meta[key]}; "
                         "train on shards of one collection setting"
                     )
+            splits.append(str(meta.get("split", "")))
+            if splits[-1] not in ("", "training", "held_out"):
+                raise PlannerError(f"{path}: split is {splits[-1]!r}; training or held_out expected")
             if pictures and not (path / "images.npy").is_file() and meta.get("blind"):
                 raise PlannerError(f"{path} was collected --blind: it holds no pictures and can only teach the object skill")
             try:
@@ -90,8 +95,10 @@ class Dataset:
         self.length = int(self.meta["length"])
         index = [(s, e) for s, shard in enumerate(self.shards) for e in range(len(shard["position"]))]
         every = max(2, round(1 / held_out)) if held_out > 0 else len(index) + 1
-        self.held_out = [pair for i, pair in enumerate(index) if i % every == every - 1]
-        self.training = [pair for i, pair in enumerate(index) if i % every != every - 1]
+        drawn = {pair: "held_out" if i % every == every - 1 else "training" for i, pair in enumerate(index)}
+        where = {pair: splits[pair[0]] or drawn[pair] for pair in index}
+        self.held_out = [pair for pair in index if where[pair] == "held_out"]
+        self.training = [pair for pair in index if where[pair] == "training"]
 
     def __len__(self) -> int:
         return len(self.training) + len(self.held_out)

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     return guarded(lambda: _start(Path(__file__).resolve().parents[3], argv))
 
 
-def prepare(root: Path, dev: bool) -> Path:
+def prepare(root: Path, dev: bool, extra: str = "") -> Path:
     """Bring the virtual environment up to date and return its folder.
 
     Two set-ups at once take turns; the second then finds the work done.
@@ -35,7 +35,7 @@ def prepare(root: Path, dev: bool) -> Path:
         UserError: when the folder is not writable, a package is missing or a step fails.
     """
     venv = environment.venv_folder(root, os.environ)
-    wanted = venv_setup.steps(root, venv, dev, environment.wants_native_ros(os.environ))
+    wanted = venv_setup.steps(root, venv, dev, environment.wants_native_ros(os.environ), extra)
     if not venv_setup.pending(wanted, venv):
         return venv
     with _lock(root):
@@ -51,11 +51,11 @@ def _start(root: Path, argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(commands.usage())
         return 0 if argv else 2
-    commands.find(argv[0])
+    command = commands.find(argv[0])
     _supported_python(argv)
     if environment.wants_native_ros(os.environ):
         _require_native_ros()
-    venv = prepare(root, dev=argv[0] == "test")
+    venv = prepare(root, argv[0] == "test", command.needs)
     python = str(venv / "bin" / "python")
     # -P keeps the caller's folder off the import path: a types.py there would shadow Python's own.
     safe_path = ["-P"] if sys.version_info >= (3, 11) else []

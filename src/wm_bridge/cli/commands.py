@@ -15,10 +15,12 @@ class Command:
     Attributes:
         module: dotted name of a module with `main(argv: list[str]) -> int`.
         help: one line.
+        needs: requirements file besides base.txt that is installed before its first start; "" = none.
     """
 
     module: str
     help: str
+    needs: str = ""
 
 
 COMMANDS = {
@@ -33,6 +35,7 @@ COMMANDS = {
     "calibrate-axes": Command("wm_bridge.cli.calibrate_axes", "how a model's action axes lie to the robot, from a few small moves"),
     "landscape": Command("wm_bridge.cli.landscape", "the energy around a frame over two or three action axes, as a picture"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),
+    "dataset": Command("wm_bridge.cli.dataset", "recorded bags, or a LeRobot dataset, become training data with a report of their quality", "data.txt"),
     "import-weights": Command("wm_planner.vjepa.import_weights", "check published V-JEPA weights and convert them, offline"),
     "train": Command("wm_planner.train", "train the world model from recorded play"),
     "train-ac": Command("wm_planner.vjepa.fit", "train an action-conditioned predictor over a frozen encoder"),

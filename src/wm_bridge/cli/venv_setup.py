@@ -23,6 +23,7 @@ from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
 COMPILED = ("safety/compiled", "core/inverse", "core/jit")  # of src/wm_bridge
+EXTRAS = ("vjepa.txt", "data.txt")  # of requirements/: packages that some commands need, and the tests
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 
@@ -43,7 +44,7 @@ class Step:
     run: Callable[[Progress], None]
 
 
-def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
+def steps(root: Path, venv: Path, dev: bool, native: bool, extra: str = "") -> list[Step]:
     """All steps in order.
 
     Args:
@@ -51,6 +52,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
         venv: the virtual environment.
         dev: also what the tests need.
         native: ROS 2 comes from the system; no wheels, no interfaces to build.
+        extra: requirements file of the command that is to run; "" = none.
     """
     pins = root / "requirements"
     place = _digest([], _python_version(venv), str(root), str(native))
@@ -71,8 +73,11 @@ def steps(root: Path, venv: Path, dev: bool, native: bool) -> list[Step]:
     made.append(Step("project", "this project", place, lambda _: _link_project(root, venv)))
     sources = [root / "src" / "wm_bridge" / f"{name}.py" for name in COMPILED]
     made.append(Step("compiled", "distances and kinematics, compiled", _digest(sources, base), lambda progress: _compile(venv, progress)))
+    for name in EXTRAS if dev else (extra,) if extra else ():
+        title = f"packages of {name}"
+        made.append(Step(name, title, _digest([pins / name], base), lambda progress, name=name: _pip(root, venv, name, progress)))  # type: ignore[misc]
     if dev:
-        made.append(Step("dev", "test tools", _digest([pins / "dev.txt", pins / "vjepa.txt"], base), lambda progress: _pip(root, venv, "dev.txt vjepa.txt", progress)))
+        made.append(Step("dev", "test tools", _digest([pins / "dev.txt"], base), lambda progress: _pip(root, venv, "dev.txt", progress)))
     return made
 
 

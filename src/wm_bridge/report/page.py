@@ -42,7 +42,7 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
             summary=html.escape(summary),
             goals="".join(_goal(number, report, recording, goal) for number, goal in enumerate(goals)),
             interventions=_interventions(report.get("interventions", [])),
-            facts=_table((name, report[name]) for name in _FACTS if report.get(name) is not None),
+            facts=table((name, report[name]) for name in _FACTS if report.get(name) is not None),
             links=" · ".join(links),
         ),
         encoding="utf-8",
@@ -67,7 +67,7 @@ def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Cu
         ("distance at the start, true", _unit(entry.get("true_start_m"), "cm", 100)),
     ]
     chart = f'<img src="data:image/png;base64,{base64.b64encode(chart_png(goal)).decode()}" alt="curves">' if goal.t.size else "<p>No plans.</p>"
-    return f"<h2>Goal {number + 1}</h2>{figures}{_table(rows)}{chart}"
+    return f"<h2>Goal {number + 1}</h2>{figures}{table(rows)}{chart}"
 
 
 def chart_png(goal: Curve) -> bytes:
@@ -115,7 +115,8 @@ def _interventions(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"<table>{head}{body}</table>"
 
 
-def _table(rows: Any) -> str:
+def table(rows: Any) -> str:
+    """Rows of two columns."""
     return "<table>" + "".join(f"<tr><td>{html.escape(str(a))}</td><td>{html.escape(str(b))}</td></tr>" for a, b in rows) + "</table>"
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import yaml
 
 from wm_bridge import resources
+from wm_bridge.core.settings import read_group
 from wm_bridge.safety.health import HealthSettings
 from wm_bridge.safety.human import HumanSettings
 from wm_bridge.safety.presence import DeadmanSettings, DriverSettings
 from wm_bridge.safety.qp import BACKENDS
 from wm_bridge.safety.scene import SceneSettings
-from wm_bridge.safety.settings import read_group
 from wm_bridge.safety.trust import TrustSettings
 
 
@@ -75,7 +75,7 @@ class SafetyConfig:
 
     def __post_init__(self) -> None:
         for name, group in GROUPS.items():
-            object.__setattr__(self, name, read_group(group, name, getattr(self, name)))
+            object.__setattr__(self, name, read_group(group, "safety", name, getattr(self, name), "config/safety.yaml"))
         if self.qp_backend not in BACKENDS:
             raise ValueError(f"safety: qp_backend {self.qp_backend!r} is none of {list(BACKENDS)}")
         for field in dataclasses.fields(self):
