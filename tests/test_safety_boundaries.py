@@ -7,10 +7,12 @@ import math
 
 import numpy as np
 import pytest
-from test_safety_filter import CONFIG, LIMITS
+from test_safety_filter import CONFIG, LIMITS, Rig
 
 from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
+from wm_bridge.safety.box import Motion
 from wm_bridge.safety.budget import TimeBudget
+from wm_bridge.safety.chooser import Choice
 from wm_bridge.safety.content import ABSURD, check_state, check_trajectory
 from wm_bridge.safety.health import Grade, Health, HealthMonitor, Level
 from wm_bridge.safety.human import HumanMonitor, allowed_speed
@@ -20,6 +22,7 @@ from wm_bridge.safety.monitor import MS, CameraMonitor, ClockMonitor, StampCheck
 from wm_bridge.safety.postcheck import POSITION_SLACK, VELOCITY_SLACK, MotionCheck
 from wm_bridge.safety.presence import Deadman, Heartbeat
 from wm_bridge.safety.record import KEPT, Intervention, InterventionRecord
+from wm_bridge.safety.settings import check_order
 from wm_bridge.safety.start import describe_outside
 from wm_bridge.safety.trust import TrustMonitor
 
@@ -54,6 +57,44 @@ def plan(points: int = 1, value: float = 0.0, speed: float = 0.0, times: tuple[i
 def test_a_plan_is_judged_by_its_content_exactly_at_the_limits(content: Trajectory, reason: Reason) -> None:
     found, detail = check_trajectory(content, NAMES, 4, 100)
     assert found is reason and bool(detail) is bool(reason)
+
+
+def test_one_absurd_number_among_good_ones_is_enough() -> None:
+    one, none = np.array([[0.0], [2 * ABSURD], [0.0]]), np.zeros((3, 1))
+    for positions, velocities in ((one, none), (none, one)):
+        whole = Trajectory(("b",), (0, 1, 2), positions, velocities, 1)
+        assert check_trajectory(whole, NAMES, 4, 100)[0] is Reason.MALFORMED
+
+
+def test_thresholds_must_increase() -> None:
+    check_order(CONFIG.health, "health", "effort_warn", "effort_derate")
+    with pytest.raises(ValueError, match="must be smaller"):
+        dataclasses.replace(CONFIG.health, effort_derate=CONFIG.health.effort_warn)
+
+
+def test_an_arm_at_exactly_the_speed_of_a_resting_one_rests() -> None:
+    """A BRAKE ends when the arm is measured to move no faster than it may at a start."""
+    slow = CONFIG.start_speed_rad_s
+    for speed, mode in ((slow, SafetyMode.HOLD), (np.nextafter(slow, 1.0), SafetyMode.BRAKE)):
+        rig = Rig()
+        rig.drive(20)
+        rig.filter.submit(plan(value=math.nan), rig.now, rig.now)
+        for _ in range(80):
+            verdict = rig.tick(velocity=np.array([0.0, speed, 0.0]))
+        assert verdict.mode is mode
+
+
+def test_a_constant_acceleration_is_no_jerk() -> None:
+    rig = Rig()
+    filter_, q = rig.filter, rig.outputs[-1]
+    dt, limits = filter_._dt, filter_._limits
+    a = 0.8 * limits.acceleration
+    assert (2.0 * a > limits.jerk * dt).any(), "a sum in the place of the difference would be seen"
+    filter_._outputs.motion = Motion(q, 0.1 * limits.velocity, a)
+    v = filter_._outputs.motion.v + a * dt
+    step = filter_._outputs.brake_step
+    filter_._judge(Motion(q + v * dt, v, a), Choice(step._replace(motion=Motion(q, v, a)), Reason.NONE), Reason.NONE, rig.now)
+    assert filter_._limiting is Reason.POSITION_LIMIT, "none of the others"
 
 
 def test_a_state_names_every_joint_once() -> None:

@@ -249,6 +249,14 @@ def test_poison_in_any_input_gives_no_answer(place, value):
     assert qp.solve(*parts) is None
 
 
+def test_a_box_that_is_empty_for_one_joint_has_no_answer():
+    wish, low, high, G, h = programme()
+    low, high = low.copy(), high.copy()
+    low[1], high[1] = high[1] + 1e-6, high[1]
+    assert qp.solve(wish, low, high, G, h) is None
+    assert qp.solve(wish, low, high, np.zeros_like(G), np.full_like(h, -1.0)) is None
+
+
 def test_contradicting_rows_give_no_answer_with_either_backend():
     wish, low, high, G, h = programme()
     for backend in (None, qp.CvxpySolver()):

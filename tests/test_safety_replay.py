@@ -123,6 +123,11 @@ def whole() -> tuple[tuple[Pages, ...], dict[int, Command]]:
     return (first, session.filter.take_pages()), session.sent()
 
 
+def test_the_rated_effort_is_in_the_journal(whole) -> None:
+    begin = next(entry for entry in entries(whole[0]) if entry.kind == "begin")
+    np.testing.assert_array_equal(begin.arguments[2], NICO.effort)
+
+
 def test_everything_that_the_filter_can_be_told_comes_back_bit_for_bit(whole) -> None:
     pages, sent = whole
     kinds = {entry.kind for entry in entries(pages)}
