@@ -1,72 +1,67 @@
 """From config/graph.yaml to launch actions; shared by the launch files."""
 
-from launch.actions import DeclareLaunchArgument, Shutdown
+import sys
+
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, RegisterEventHandler, Shutdown
+from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
 
-from wm_bridge import graph, resources
+from wm_bridge import arguments, graph, resources
 
-# launch argument -> (nodes, parameter, type)
-_ARGUMENTS = {
-    "robot": (("driver", "safety", "camera", "camera2", "planner", "viz"), "robot", str),
-    "checkpoint": (("planner",), "checkpoint", str),
-    "bag": (("recorder",), "path", str),
-    "realtime_factor": (("driver", "safety", "camera", "camera2", "planner"), "realtime_factor", float),
-    "auto_enable": (("safety",), "auto_enable", lambda text: text == "true"),
-    "robot_driver": (("driver",), "robot_driver", str),
-    "port": (("driver",), "port", str),
-    "motors": (("driver",), "motors", str),
-    "dry_run": (("driver",), "dry_run", lambda text: text == "true"),
-    "camera_source": (("camera",), "source", str),
-    "camera2_source": (("camera2",), "source", str),
-    "camera_extrinsics": (("camera",), "extrinsics", str),
-}
+READY_S = 60.0  # longest wait for the nodes of one group
 
 
-def common_arguments():
-    """Arguments of both launch files."""
-    return [
-        DeclareLaunchArgument("robot", default_value="nico", description="name in config/robots"),
-        DeclareLaunchArgument("namespace", default_value="", description="for all nodes of this arm"),
-        DeclareLaunchArgument("checkpoint", default_value="", description="world model; empty = the shipped one"),
-        DeclareLaunchArgument("bag", default_value="", description="folder of a new bag; empty = record nothing"),
-        DeclareLaunchArgument("cameras", default_value="camera", description="camera nodes of config/graph.yaml, e.g. camera,camera2; the first is planned from"),
-        DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="open RViz"),
-    ]
-
-
-def overrides(values):
-    """Launch arguments (name -> text) as parameters per node; empty texts change nothing."""
-    found = {}
-    for name, text in values.items():
-        if text and name in _ARGUMENTS:
-            nodes, parameter, convert = _ARGUMENTS[name]
-            for node in nodes:
-                found.setdefault(node, {})[parameter] = convert(text)
-    return found
+def declared(profile):
+    """The launch arguments of a profile."""
+    found = []
+    for name, argument in arguments.PROFILES[profile].items():
+        choices = {"choices": ["true", "false"]} if argument.flag else {}
+        found.append(DeclareLaunchArgument(name, default_value=argument.default, description=argument.help, **choices))
+    return [*found, DeclareLaunchArgument("rviz", default_value="false", choices=["true", "false"], description="open RViz")]
 
 
 def actions(context, profile):
-    """One action per node of the profile, and RViz when asked for."""
+    """The nodes of the profile, group by group: each group waits for the one before. And RViz when asked for."""
     values = {name: LaunchConfiguration(name).perform(context) for name in context.launch_configurations}
-    skip = () if values.get("bag") else ("recorder",)
-    wanted = {node: given for node, given in overrides(values).items() if node not in skip}
-    found = [
-        Node(
-            package=entry.package,
-            executable=entry.executable,
-            name=entry.name,
-            namespace=values.get("namespace", ""),
-            parameters=[*(str(resources.path(file)) for file in entry.parameter_files), dict(entry.parameters)],
-            respawn=entry.respawn,
-            respawn_delay=1.0,
-            on_exit=[Shutdown(reason=f"{entry.name} has ended")] if entry.required else None,
-            output="screen",
-        )
-        for entry in graph.load(profile, wanted, skip, cameras=values.get("cameras", "camera").split(","))
-    ]
+    plan = arguments.plan(profile, values)
+    namespace, tf_prefix = values.get("namespace", ""), values.get("tf_prefix", "")
+    entries = graph.load(profile, plan.overrides, plan.skip, cameras=plan.cameras, namespace=namespace, tf_prefix=tf_prefix)
+    found = [LogInfo(msg=note) for note in plan.notes]
+    found += bring_up(graph.stages(entries))
     if values.get("rviz") == "true":
         config = str(resources.path("config/rviz/wm.rviz"))
         use_sim_time = {"use_sim_time": profile == "sim"}
         found.append(Node(package="rviz2", executable="rviz2", arguments=["-d", config], parameters=[use_sim_time]))
     return found
+
+
+def bring_up(groups):
+    """Start the first group; the others follow when its nodes are there, or all ends when one is not."""
+    nodes = [node(entry) for entry in groups[0]]
+    if len(groups) == 1:
+        return nodes
+    names = [entry.full_name for entry in groups[0]]
+    ready = ExecuteProcess(cmd=[sys.executable, "-m", "wm_bridge.ros.await_nodes", str(READY_S), *names], name="bring_up", output="screen")
+
+    def follow(event, _):
+        if event.returncode == 0:
+            return bring_up(groups[1:])
+        return [Shutdown(reason=f"{', '.join(names)} did not come up within {READY_S:.0f} s")]
+
+    return [*nodes, RegisterEventHandler(OnProcessExit(target_action=ready, on_exit=follow)), ready]
+
+
+def node(entry):
+    """One node; managed ones configure and activate themselves (parameter autostart) when their group is started."""
+    return (LifecycleNode if entry.lifecycle else Node)(
+        package=entry.package,
+        executable=entry.executable,
+        name=entry.name,
+        namespace=entry.namespace,
+        parameters=[*(str(resources.path(file)) for file in entry.parameter_files), dict(entry.parameters)],
+        respawn=entry.respawn,
+        respawn_delay=1.0,
+        on_exit=[Shutdown(reason=f"{entry.full_name} has ended")] if entry.required else None,
+        output="screen",
+    )

@@ -1,10 +1,14 @@
-"""The whole graph on the robot: ``ros2 launch wm_bringup robot.launch.py robot:=nico``."""
+"""The whole graph on the robot: ``ros2 launch wm_bringup robot.launch.py robot:=nico``. A dry run unless ``dry_run:=false``.
+
+The safety node comes up first, the driver next, the planner last. Two arms: once with ``namespace:=left``, once with
+``namespace:=right``, each with a robot, ports and a safety node of its own.
+"""
 
 import importlib.util
 from pathlib import Path
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import OpaqueFunction
 
 _file = Path(__file__).resolve().parent / "nodes.py"
 _spec = importlib.util.spec_from_file_location("wm_launch_nodes", _file)
@@ -14,16 +18,4 @@ _spec.loader.exec_module(_nodes)
 
 def generate_launch_description():
     """Arguments, then the nodes of the profile ``robot``."""
-    return LaunchDescription(
-        [
-            *_nodes.common_arguments(),
-            DeclareLaunchArgument("robot_driver", default_value="fake", description="driver of the robot"),
-            DeclareLaunchArgument("port", default_value="", description="serial device of the servos, or sim"),
-            DeclareLaunchArgument("motors", default_value="nico_rh4d", description="name in config/motors, or your verified file"),
-            DeclareLaunchArgument("dry_run", default_value="true", choices=["true", "false"], description="true: everything runs, nothing is sent"),
-            DeclareLaunchArgument("camera_source", default_value="", description="camera device (/dev/v4l/by-id/...), number, path or address"),
-            DeclareLaunchArgument("camera2_source", default_value="", description="the same of camera2"),
-            DeclareLaunchArgument("camera_extrinsics", default_value="", description="file of ./wm calibrate-camera hand-eye"),
-            OpaqueFunction(function=_nodes.actions, args=["robot"]),
-        ]
-    )
+    return LaunchDescription([*_nodes.declared("robot"), OpaqueFunction(function=_nodes.actions, args=["robot"])])

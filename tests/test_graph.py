@@ -59,6 +59,31 @@ def test_cameras_that_are_unknown_or_named_twice_are_errors(cameras: tuple[str, 
         graph.load("sim", cameras=cameras)
 
 
+def test_a_robot_comes_up_in_order_and_the_simulation_at_once() -> None:
+    groups = [[entry.name for entry in group] for group in graph.stages(graph.load("robot"))]
+    assert groups[0] == ["recorder", "safety"] and groups[1] == ["driver"] and groups[-1] == ["planner"]
+    assert len(graph.stages(graph.load("sim"))) == 1
+    without = [[entry.name for entry in group] for group in graph.stages(graph.load("robot", skip=("recorder", "driver")))]
+    assert without[0] == ["safety", "camera", "goal", "viz"], "nobody waits for a node that is left out"
+
+
+def test_nodes_that_wait_for_each_other_are_an_error(tmp_path: Path) -> None:
+    data = yaml.safe_load((Path(__file__).parents[1] / "config/graph.yaml").read_text())
+    data["nodes"]["safety"]["after"] = {"robot": ["driver"]}
+    (tmp_path / "graph.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
+    with pytest.raises(UserError, match="wait for each other"):
+        graph.stages(graph.load("robot", path=tmp_path / "graph.yaml"))
+
+
+def test_a_namespace_is_in_full_names_and_frames() -> None:
+    nodes = {entry.name: entry for entry in graph.load("robot", namespace="/left/")}
+    assert nodes["driver"].full_name == "/left/driver" and nodes["driver"].parameters["tf_prefix"] == "left/"
+    assert "tf_prefix" not in nodes["goal"].parameters
+    assert graph.load("robot")[0].full_name == "/recorder"
+    other = {entry.name: entry for entry in graph.load("robot", namespace="left", tf_prefix="l_")}
+    assert other["camera"].parameters["tf_prefix"] == "l_"
+
+
 def test_overrides_win_and_skip_leaves_out() -> None:
     entries = graph.load("sim", {"driver": {"realtime_factor": 3.0}}, skip=("viz",))
     by_name = {entry.name: entry for entry in entries}

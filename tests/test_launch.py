@@ -22,6 +22,10 @@ class Recorded:
         self.args, self.kwargs = args, kwargs
 
 
+class Managed(Recorded):
+    """A lifecycle node."""
+
+
 class Configuration(Recorded):
     """A launch argument that reads its value from the context."""
 
@@ -34,10 +38,11 @@ def launch_api(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small ``launch`` where the real one is not installed (it is not on PyPI)."""
     for name, values in {
         "launch": {"LaunchDescription": Recorded},
-        "launch.actions": {"DeclareLaunchArgument": Recorded, "OpaqueFunction": Recorded, "Shutdown": Recorded},
+        "launch.actions": dict.fromkeys("DeclareLaunchArgument ExecuteProcess LogInfo OpaqueFunction RegisterEventHandler Shutdown".split(), Recorded),
+        "launch.event_handlers": {"OnProcessExit": Recorded},
         "launch.substitutions": {"LaunchConfiguration": Configuration},
         "launch_ros": {},
-        "launch_ros.actions": {"Node": Recorded},
+        "launch_ros.actions": {"Node": Recorded, "LifecycleNode": Managed},
     }.items():
         module = types.ModuleType(name)
         vars(module).update(values)
@@ -53,22 +58,42 @@ def described(root: Path, profile: str) -> Any:
     return module.generate_launch_description()
 
 
-def launched(description: Any, **values: str) -> list[Any]:
-    """The actions that follow from the arguments' defaults and ``values``."""
+def groups(description: Any, returncode: int = 0, **values: str) -> list[list[Any]]:
+    """What is started at once, then what follows each time that the nodes of the group before are there.
+
+    Args:
+        returncode: of the process that waits for them. values: launch arguments; defaults otherwise.
+    """
     (actions,) = description.args
     arguments, function = actions[:-1], actions[-1]
     defaults = {argument.args[0]: argument.kwargs["default_value"] for argument in arguments}
     assert set(values) <= set(defaults)
     context = types.SimpleNamespace(launch_configurations={**defaults, **values})
-    return function.kwargs["function"](context, *function.kwargs["args"])
+    waiting, found = function.kwargs["function"](context, *function.kwargs["args"]), []
+    while waiting:
+        found.append([action for action in waiting if "package" in action.kwargs or "reason" in action.kwargs])
+        handlers = [action.args[0] for action in waiting if action.args and isinstance(action.args[0], Recorded)]
+        for handler in handlers:
+            awaited = handler.kwargs["target_action"]
+            assert awaited in waiting, "what is waited for is started"
+            names = [f"/{node.kwargs['namespace']}/{node.kwargs['name']}".replace("//", "/") for node in found[-1] if node.kwargs["package"] != "rviz2"]
+            assert awaited.kwargs["cmd"][4:] == names
+        waiting = [action for handler in handlers for action in handler.kwargs["on_exit"](types.SimpleNamespace(returncode=returncode), context)]
+    return found
+
+
+def launched(description: Any, **values: str) -> list[Any]:
+    """All nodes, in the order they are started."""
+    return [node for group in groups(description, **values) for node in group]
 
 
 @pytest.mark.parametrize("profile", FILES)
 def test_launch_starts_the_nodes_of_the_graph(launch_api: None, root: Path, profile: str) -> None:
     nodes = launched(described(root, profile), bag="somewhere")
-    entries = graph.load(profile)
+    entries = [entry for group in graph.stages(graph.load(profile)) for entry in group]
     assert [node.kwargs["name"] for node in nodes] == [entry.name for entry in entries]
     for node, entry in zip(nodes, entries, strict=True):
+        assert isinstance(node, Managed) is entry.lifecycle
         assert (node.kwargs["package"], node.kwargs["executable"]) == (entry.package, entry.executable)
         assert node.kwargs["respawn"] is entry.respawn
         assert (node.kwargs["on_exit"] is not None) is entry.required
@@ -83,6 +108,44 @@ def test_launch_arguments_reach_the_nodes(launch_api: None, root: Path) -> None:
     assert {given[name]["realtime_factor"] for name in ("driver", "safety", "camera", "planner")} == {2.5}
     assert given["safety"]["auto_enable"] is True
     assert given["planner"]["checkpoint"] == "x.safetensors"
+
+
+def test_on_a_robot_the_safety_node_comes_first_the_driver_next_and_the_planner_last(launch_api: None, root: Path) -> None:
+    names = [[node.kwargs["name"] for node in group] for group in groups(described(root, "robot"))]
+    assert names == [["safety"], ["driver"], ["camera", "goal", "viz"], ["planner"]]
+    assert len(groups(described(root, "sim"))) == 1
+    late = groups(described(root, "robot"), returncode=1)
+    assert [node.kwargs["name"] for node in late[0]] == ["safety"] and "did not come up" in late[1][0].kwargs["reason"] and len(late) == 2
+
+
+def test_on_a_robot_only_cameras_are_started_again(launch_api: None, root: Path) -> None:
+    nodes = launched(described(root, "robot"), cameras="camera,camera2", bag="x")
+    assert {node.kwargs["name"] for node in nodes if node.kwargs["respawn"]} == {"camera", "camera2"}
+
+
+def test_dry_run_is_the_default_and_only_false_ends_it(launch_api: None, root: Path) -> None:
+    def driver(**values: str) -> dict[str, Any]:
+        return next(node for node in launched(described(root, "robot"), **values) if node.kwargs["name"] == "driver").kwargs["parameters"][-1]
+
+    assert driver()["dry_run"] is True and driver()["robot_driver"] == ""
+    given = driver(robot="nicol", dry_run="false", port="/dev/a,/dev/b,/dev/c,/dev/d")
+    assert (given["dry_run"], given["robot"], given["port"]) == (False, "nicol", "/dev/a,/dev/b,/dev/c,/dev/d")
+
+
+def test_a_robot_without_a_world_model_has_no_planner_until_one_is_given(launch_api: None, root: Path) -> None:
+    names = [node.kwargs["name"] for node in launched(described(root, "robot"), robot="nicol")]
+    assert names == ["safety", "driver", "camera", "viz"]
+    assert "planner" in [node.kwargs["name"] for node in launched(described(root, "robot"), robot="nicol", checkpoint="mine.safetensors")]
+
+
+def test_two_arms_have_topics_and_frames_of_their_own(launch_api: None, root: Path) -> None:
+    for side in ("left", "right"):
+        for node in launched(described(root, "robot"), namespace=side):
+            assert node.kwargs["namespace"] == side
+            given = node.kwargs["parameters"][-1]
+            assert given.get("tf_prefix") == (f"{side}/" if node.kwargs["name"] != "goal" else None)
+    given = launched(described(root, "robot"), namespace="wm", tf_prefix="/")[0].kwargs["parameters"][-1]
+    assert "tf_prefix" not in given
 
 
 def test_cameras_are_chosen_and_configured_by_arguments(launch_api: None, root: Path) -> None:

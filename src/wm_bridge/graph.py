@@ -15,10 +15,11 @@ from wm_bridge.errors import UserError
 
 PROFILES = ("sim", "robot")
 _NODE_KEYS = (
-    "package executable profiles required respawn lifecycle parameter_files parameters".split()
+    "package executable profiles required respawn lifecycle after parameter_files parameters".split()
 )
 _CAMERA = "camera_node"
 _PLAN_FROM = ("planner", "safety", "goal")
+_FRAMED = ("driver_node", "safety_node", _CAMERA, "planner_node", "viz_node")  # know tf_prefix
 Parameter = bool | int | float | str | list[Any]
 
 
@@ -31,6 +32,8 @@ class NodeEntry:
         package, executable: for ``ros2 run`` and launch; ``<module>_node``, its module is ``wm_bridge.nodes.<module>``.
         required: its end ends the graph. respawn: started again when it dies.
         lifecycle: managed (configures and activates itself when ``autostart``).
+        after: nodes that have to be there before it is started.
+        namespace: of the whole graph, without slashes around it; "" = none.
         parameter_files: paths relative to the repository root, earlier ones are overridden.
         parameters: override the files.
     """
@@ -41,8 +44,15 @@ class NodeEntry:
     required: bool = False
     respawn: bool = False
     lifecycle: bool = False
+    after: tuple[str, ...] = ()
+    namespace: str = ""
     parameter_files: tuple[str, ...] = ()
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    @property
+    def full_name(self) -> str:
+        """Fully qualified name, as ROS tools show it."""
+        return f"/{self.namespace}/{self.name}" if self.namespace else f"/{self.name}"
 
     @property
     def module(self) -> str:
@@ -61,8 +71,10 @@ def load(
     skip: Iterable[str] = (),
     path: Path | None = None,
     cameras: Sequence[str] = ("camera",),
+    namespace: str = "",
+    tf_prefix: str = "",
 ) -> tuple[NodeEntry, ...]:
-    """Return the nodes of a profile, in the order they are started.
+    """Return the nodes of a profile: `stages` says how they are started, the last one is stopped first.
 
     Args:
         profile: ``sim`` or ``robot``.
@@ -70,6 +82,8 @@ def load(
         skip: names of nodes to leave out.
         path: another graph file.
         cameras: camera nodes that are started, the one that is planned from first; the others are left out.
+        namespace: of all nodes, so that two arms share a ROS domain.
+        tf_prefix: before the names of all frames; "" = the namespace and a slash, "/" = none.
 
     Raises:
         UserError: unknown profile, node or key (names the nearest one), or a bad value.
@@ -91,10 +105,28 @@ def load(
     for name, values in nodes.items():
         entry, profiles = _entry(name, values, profile, common.get(profile, {}))
         if profile in profiles and name not in tuple(skip) and (name in cameras or not entry.is_camera):
-            more = {**_seen(name, cameras), **(overrides or {}).get(name, {})}
-            entries.append(replace(entry, parameters={**entry.parameters, **more}))
+            more = {**_seen(name, cameras), **_placed(entry, namespace, tf_prefix), **(overrides or {}).get(name, {})}
+            entries.append(replace(entry, parameters={**entry.parameters, **more}, namespace=namespace.strip("/")))
     _check_cameras(cameras, nodes)
     return tuple(entries)
+
+
+def stages(entries: Sequence[NodeEntry]) -> list[tuple[NodeEntry, ...]]:
+    """Nodes that are started together; each group when all of the one before are there.
+
+    Raises:
+        UserError: nodes that wait for each other.
+    """
+    waiting, found, there = list(entries), [], set[str]()
+    present = {entry.name for entry in entries}
+    while waiting:
+        ready = tuple(entry for entry in waiting if set(entry.after) & present <= there)
+        if not ready:
+            raise UserError(f"graph.yaml: {[entry.name for entry in waiting]} wait for each other", "correct `after`", 2)
+        found.append(ready)
+        there |= {entry.name for entry in ready}
+        waiting = [entry for entry in waiting if entry not in ready]
+    return found
 
 
 def parameter_file(entry: NodeEntry) -> str:
@@ -115,7 +147,13 @@ def _entry(
         raise UserError(f"{where}: {missing} missing", "add them as for the other nodes", 2)
     for found in values["profiles"]:
         _known(found, PROFILES, f"{where}: profile")
-    for flag in ("required", "respawn", "lifecycle"):
+    respawn = values.get("respawn", False)
+    for found in respawn if isinstance(respawn, list) else ():
+        _known(found, PROFILES, f"{where}: respawn: profile")
+    after = values.get("after", {})
+    for key in after:
+        _known(key, PROFILES, f"{where}: after: profile")
+    for flag in ("required", "lifecycle", *(() if isinstance(respawn, list) else ("respawn",))):
         if not isinstance(values.get(flag, False), bool):
             raise UserError(f"{where}: {flag} is {values[flag]!r}", "give true or false", 2)
     parameters = values.get("parameters", {})
@@ -126,8 +164,9 @@ def _entry(
         package=values["package"],
         executable=values["executable"],
         required=values.get("required", False),
-        respawn=values.get("respawn", False),
+        respawn=profile in respawn if isinstance(respawn, list) else respawn,
         lifecycle=values.get("lifecycle", False),
+        after=tuple(after.get(profile, ())),
         parameter_files=tuple(values.get("parameter_files", ())),
         parameters={**common, **parameters.get("all", {}), **parameters.get(profile, {})},
     )
@@ -141,6 +180,12 @@ def _seen(node: str, cameras: Sequence[str]) -> dict[str, Parameter]:
     if node in _PLAN_FROM and cameras and cameras[0] != "camera":
         return {"image_topic": f"{cameras[0]}/image_raw"}
     return {}
+
+
+def _placed(entry: NodeEntry, namespace: str, tf_prefix: str) -> dict[str, Parameter]:
+    """Frames of two arms in one domain must differ as their topics do."""
+    prefix = tf_prefix or (f"{namespace.strip('/')}/" if namespace else "")
+    return {"tf_prefix": prefix.lstrip("/")} if prefix.lstrip("/") and entry.executable in _FRAMED else {}
 
 
 def _check_cameras(cameras: Sequence[str], nodes: Mapping[str, Any]) -> None:

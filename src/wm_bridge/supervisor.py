@@ -107,15 +107,18 @@ class Graph:
         ready_s: float = 60.0,
         say: Callable[[str], None] | None = None,
         cameras: Sequence[str] = ("camera",),
+        namespace: str = "",
+        tf_prefix: str = "",
     ) -> Graph:
-        """Start all nodes of a profile and wait until each of them is there.
+        """Start all nodes of a profile, group by group, and wait until each of them is there.
 
         Args:
             profile: ``sim`` or ``robot``. overrides: parameters per node.
             run_dir: for logs and bag; None = ``runs/<date-time>``. skip: nodes to leave out.
-            ready_s: longest time to wait for the nodes.
+            ready_s: longest time to wait for the nodes of a group.
             say: gets one line per event; standard error by default.
             cameras: camera nodes, the one that is planned from first.
+            namespace, tf_prefix: of this graph, see `graph.load`.
 
         Raises:
             UserError: a node could not start; with the end of its log.
@@ -124,13 +127,15 @@ class Graph:
         given = {name: dict(values) for name, values in (overrides or {}).items()}
         if "recorder" not in tuple(skip):
             given.setdefault("recorder", {}).setdefault("path", str(run_dir / "bag"))
-        nodes = description.load(profile, given, skip, cameras=cameras)
+        nodes = description.load(profile, given, skip, cameras=cameras, namespace=namespace, tf_prefix=tf_prefix)
         running = cls(nodes, run_dir) if say is None else cls(nodes, run_dir, say)
         try:
-            for entry in nodes:
-                running._launch(entry)
             running._watcher.start()
-            running._wait_until_ready(ready_s)
+            for group in description.stages(nodes):
+                with running._lock:
+                    for entry in group:
+                        running._launch(entry)
+                running._wait_until_ready(ready_s, [entry.full_name for entry in group])
         except BaseException:
             running.stop()
             raise
@@ -193,7 +198,7 @@ class Graph:
         own.write_text(description.parameter_file(entry), encoding="utf-8")
         files = [str(resources.path(file)) for file in entry.parameter_files] + [str(own)]
         command = [sys.executable, "-m", entry.module, "--ros-args", "--disable-external-lib-logs"]
-        command += ["-r", f"__node:={entry.name}"]
+        command += ["-r", f"__node:={entry.name}"] + (["-r", f"__ns:=/{entry.namespace}"] if entry.namespace else [])
         for file in files:
             command += ["--params-file", file]
         with self.log(entry.name).open("ab") as log:
@@ -208,9 +213,9 @@ class Graph:
             )
         self._started.setdefault(entry.name, []).append(time.monotonic())
 
-    def _wait_until_ready(self, timeout_s: float) -> None:
+    def _wait_until_ready(self, timeout_s: float, names: Sequence[str]) -> None:
         """A node is there when its diagnostics are; asked by a small process of its own."""
-        command = [sys.executable, "-m", "wm_bridge.ros.await_nodes", str(timeout_s), *self.nodes]
+        command = [sys.executable, "-m", "wm_bridge.ros.await_nodes", str(timeout_s), *names]
         waiter = subprocess.Popen(
             command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             preexec_fn=_die_with_parent(os.getpid()),

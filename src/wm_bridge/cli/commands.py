@@ -25,6 +25,7 @@ class Command:
 
 COMMANDS = {
     "demo": Command("wm_bridge.cli.demo", "a simulated NICO reaches a goal picture; leaves a bag, a video and a report"),
+    "robot": Command("wm_bridge.cli.robot", "the graph on a robot, a dry run unless --live: NICO, NICOL, any arm on ros2_control"),
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, pipeline, bus, startup, safety, faults"),

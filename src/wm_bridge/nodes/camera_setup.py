@@ -49,6 +49,7 @@ class CameraParams:
     playback: str = setting("", "realsense: recording (.db3) instead of a camera, played again and again")
     depth: bool = setting(False, "realsense: publish depth as well, aligned with the picture")
     exposure_us: float = setting(0.0, "opencv device, realsense: exposure, microseconds; 0: automatic", 0.0, 1e6)
+    tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/ (pictures of another driver keep theirs)")
     frame_id: str = setting("", "real cameras: optical frame; empty: NODE_optical (topic: name that driver's here, its pictures keep it)")
     extrinsics: str = setting("", "real cameras: file of ./wm calibrate-camera hand-eye: where the camera is, instead of the two below")
     parent_frame: str = setting("base_link", "real cameras: frame that the pose is given in")
@@ -82,7 +83,7 @@ def make_camera(node: Node, params: CameraParams, newest: Callable[[], SimState 
     Raises:
         CameraError: a calibration does not fit. FileNotFoundError, ValueError: no such robot.
     """
-    frame_id = optical_frame(node, params)
+    frame_id = params.tf_prefix + optical_frame(node, params)
     if params.camera_driver == "opencv":
         from wm_bridge.cameras.opencv import OpenCVCamera, OpenCVSettings
 
@@ -140,6 +141,14 @@ def camera_transform(node: Node, params: CameraParams) -> TransformStamped | Non
     Raises:
         CameraError: extrinsics that cannot be read, or that the robot's description contradicts.
     """
+    found = _transform(node, params)
+    if found is not None:
+        found.header.frame_id = params.tf_prefix + found.header.frame_id
+        found.child_frame_id = params.tf_prefix + found.child_frame_id
+    return found
+
+
+def _transform(node: Node, params: CameraParams) -> TransformStamped | None:
     frame_id = optical_frame(node, params)
     if params.camera_driver == "mujoco":
         if params.camera in EYES:

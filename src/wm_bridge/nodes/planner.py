@@ -39,6 +39,7 @@ class PlannerParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/")
     image_topic: str = setting("camera/image_raw", "pictures to plan from: CAMERA/image_raw or CAMERA/image_rect")
     checkpoint: str = setting("", "path of the world model, compact or V-JEPA 2-AC; empty = the one shipped for the robot")
     encoder: str = setting("", "V-JEPA 2-AC: file or folder of the encoder; empty = in the checkpoint")
@@ -98,7 +99,8 @@ class PlannerNode(LifecycleNode):
         self._trust_problem = "trust unknown: no picture yet"
         self._plan_ms = 0.0
 
-        self._output = PlanOutput(self, self.spec.base_frame, params.deadline_ms)
+        self._frame = params.tf_prefix + self.spec.base_frame
+        self._output = PlanOutput(self, self._frame, params.deadline_ms)
         self._observer = Observer(self)
         subscribe(self, self.params.image_topic, self._on_image)
         self._server = ActionServer(
@@ -131,7 +133,7 @@ class PlannerNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take goals from now on."""
-        config = PursuitConfig(self._goal_config, float(self.planner.period_s), self.params.blind_s, self.spec.base_frame, self._speed)
+        config = PursuitConfig(self._goal_config, float(self.planner.period_s), self.params.blind_s, self._frame, self._speed)
         self._pursuit = Pursuit(self, config, self._make_loop, self._observer, self._output, self._planned)
         if self._image is not None:
             self._pursuit.see(self._image)
@@ -236,7 +238,7 @@ class PlannerNode(LifecycleNode):
         shown = publisher(self, "wm/landscape")
 
         def show(found: Landscape) -> None:
-            shown.publish(landscape_markers(found.hands.reshape(-1, 3), found.energies.ravel(), now_ns(self), self.spec.base_frame))
+            shown.publish(landscape_markers(found.hands.reshape(-1, 3), found.energies.ravel(), now_ns(self), self._frame))
 
         return SurveyedPlanner(planner, survey.look, show)
 
@@ -277,7 +279,7 @@ class PlannerNode(LifecycleNode):
         image = self._image
         if image is None:
             return
-        camera = camera_subject(image.header.frame_id, image.width, image.height)
+        camera = camera_subject(image.header.frame_id.removeprefix(self.params.tf_prefix), image.width, image.height)
         if camera == self._camera:
             return
         self._camera, self._trust_problem = camera, ""

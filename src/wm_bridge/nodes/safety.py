@@ -48,6 +48,7 @@ class SafetyParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/")
     image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
     config: str = setting(
         "", "path of a safety YAML; empty = the one that the robot's YAML names. While running: one that is nowhere looser", fixed=False
@@ -80,6 +81,7 @@ class SafetyNode(Node):
             self._filter = JournaledFilter(self.spec, self.config)
         except (OSError, ValueError) as error:
             raise UserError(str(error), "correct config/safety.yaml or config/robots", 2) from error
+        self._frame = self.params.tf_prefix + self.spec.base_frame
         self._speed = self.params.realtime_factor if simulated else 1.0
         self._sequence = 0
         self._session, self._counter, self._epoch = secrets.randbelow(1 << 53) + 1, 0, 0
@@ -310,7 +312,7 @@ class SafetyNode(Node):
     def _on_add_obstacle(self, request: AddObstacle.Request, response: AddObstacle.Response) -> AddObstacle.Response:
         try:
             obstacle = obstacles.from_request(
-                request.name, request.shape, request.pose, request.speed_bound_m_s, self.spec.base_frame
+                request.name, request.shape, request.pose, request.speed_bound_m_s, self._frame
             )
             answer = self._filter.add_obstacle(obstacle)
         except ValueError as error:
@@ -329,7 +331,7 @@ class SafetyNode(Node):
 
     def _show_obstacles(self, gone: Sequence[str] = ()) -> None:
         present = self._filter.obstacles
-        self._obstacles.publish(obstacles.obstacle_markers(present, gone, now_ns(self), self.spec.base_frame))
+        self._obstacles.publish(obstacles.obstacle_markers(present, gone, now_ns(self), self._frame))
 
     def _on_parameters(self, parameters: Sequence[Parameter]) -> SetParametersResult:
         """``ros2 param set /safety config FILE``: stricter settings, taken at rest; then reset and enable again."""

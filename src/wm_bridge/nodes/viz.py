@@ -25,6 +25,7 @@ class VizParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/")
     forget_s: float = setting(1.0, "a plan older than this is taken away", 0.1, 60.0)
 
 
@@ -39,7 +40,7 @@ class VizNode(Node):
             spec = robot_spec.load(self.params.robot)
         except (FileNotFoundError, ValueError) as error:
             raise UserError(str(error), "correct the parameter robot", exit_code=2) from error
-        self._frame = spec.base_frame
+        self._frame = self.params.tf_prefix + spec.base_frame
         self._boxes = {arm: (box.lower, box.upper) for arm, box in spec.workspaces.items()}
         self._goal: FloatArray | None = None
         self._text = ""

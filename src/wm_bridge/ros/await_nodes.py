@@ -1,4 +1,4 @@
-"""Waits until the named nodes are running: ``python -m wm_bridge.ros.await_nodes SECONDS NODE ...``."""
+"""Waits until nodes are running, by their full names: ``python -m wm_bridge.ros.await_nodes SECONDS /NODE ...``."""
 
 # rclpy is annotated in parts only.
 # mypy: disable-error-code="no-untyped-call,attr-defined"
@@ -22,7 +22,7 @@ def wait_for(names: list[str], timeout_s: float) -> list[str]:
 
     def note(message: DiagnosticArray) -> None:
         for status in message.status:
-            missing.discard(status.hardware_id)
+            missing.discard(status.name)
 
     node.create_subscription(DiagnosticArray, "/diagnostics", note, qos.profile("/diagnostics"))
     deadline = time.monotonic() + timeout_s

@@ -1,0 +1,113 @@
+"""What a person asks of the graph on a command line: launch arguments and `./wm robot` mean the same."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wm_bridge.graph import Parameter
+from wm_bridge.robots import spec as robot_spec
+
+CAMERAS = ("camera", "camera2")
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument.
+
+    Attributes:
+        help: one line. nodes, parameter: what it sets there; no nodes = nothing but what `plan` says.
+        default: as text. flag: true or false.
+    """
+
+    help: str
+    nodes: tuple[str, ...] = ()
+    parameter: str = ""
+    default: str = ""
+    flag: bool = False
+
+
+COMMON = {
+    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz"), "robot", "nico"),
+    "namespace": Argument("for all nodes of this arm"),
+    "tf_prefix": Argument("before the names of all frames; empty: the namespace and a slash, /: none"),
+    "checkpoint": Argument("world model; empty: the shipped one", ("planner",), "checkpoint"),
+    "bag": Argument("folder of a new bag; empty: record nothing", ("recorder",), "path"),
+    "cameras": Argument("camera nodes of config/graph.yaml, as camera,camera2; the first is planned from; none: no camera", default="camera"),
+}
+ROBOT = {
+    "robot_driver": Argument("driver; empty: as in the robot's YAML", ("driver",), "robot_driver"),
+    "port": Argument("serial devices of the servos, one per cable, or sim; empty: sim in a dry run", ("driver",), "port"),
+    "motors": Argument("names in config/motors, or your verified files, one per cable; empty: as in the robot's YAML", ("driver",), "motors"),
+    "controller": Argument("of ros2_control; empty: as in the robot's YAML", ("driver",), "controller"),
+    "state_topic": Argument("of ros2_control: joint states of the robot's own driver; empty: as in its YAML", ("driver",), "state_topic"),
+    "dry_run": Argument("true: everything runs, nothing is sent", ("driver",), "dry_run", "true", flag=True),
+    "safety_config": Argument("safety settings; empty: as in the robot's YAML", ("safety",), "config"),
+    "camera_source": Argument("camera device number, path or address", ("camera",), "source", "0"),
+    "camera2_source": Argument("the same of camera2", ("camera2",), "source"),
+    "camera_extrinsics": Argument("file of ./wm calibrate-camera hand-eye", ("camera",), "extrinsics"),
+}
+SIM = {
+    "realtime_factor": Argument("simulated seconds per second", ("driver", "safety", *CAMERAS, "planner"), "realtime_factor", "1.0"),
+    "auto_enable": Argument("enable the safety node by itself (simulation only)", ("safety",), "auto_enable", "false", flag=True),
+}
+PROFILES = {"sim": {**COMMON, **SIM}, "robot": {**COMMON, **ROBOT}}
+_NUMBERS = ("realtime_factor",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `graph.load` and `Graph.start` are asked for.
+
+    Attributes:
+        overrides: parameters per node. skip: nodes left out. cameras: camera nodes. notes: what is to be told.
+    """
+
+    overrides: dict[str, dict[str, Parameter]]
+    skip: tuple[str, ...]
+    cameras: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def plan(profile: str, values: Mapping[str, str]) -> Plan:
+    """From arguments (name -> text) to the graph; an empty text changes nothing.
+
+    Without a bag nothing is recorded. A robot for which no world model ships, and none is given, has neither
+    planner nor goals: its driver, safety node and cameras run.
+
+    Raises:
+        ValueError: no such robot.
+    """
+    cameras = tuple(name for name in values.get("cameras", "camera").split(",") if name and name != "none")
+    skip = [] if values.get("bag") else ["recorder"]
+    notes = []
+    robot = values.get("robot") or "nico"
+    if not values.get("checkpoint") and not _ships_model(robot):
+        skip += ["planner", "goal"]
+        notes.append(f"no world model ships for {robot}, so there is no planner; with one of yours: checkpoint")
+    overrides: dict[str, dict[str, Parameter]] = {}
+    for name, argument in PROFILES[profile].items():
+        text = values.get(name, "")
+        for node in argument.nodes if text else ():
+            if node not in skip and (node not in CAMERAS or node in cameras):
+                overrides.setdefault(node, {})[argument.parameter] = _convert(name, argument)(text)
+    return Plan(overrides, tuple(skip), cameras, tuple(notes))
+
+
+def _convert(name: str, argument: Argument) -> Callable[[str], Parameter]:
+    if argument.flag:
+        return lambda text: text == "true"
+    return float if name in _NUMBERS else str
+
+
+def _ships_model(robot: str) -> bool:
+    """Known without torch, which takes seconds to import."""
+    found = importlib.util.find_spec("wm_planner")
+    try:
+        name = robot_spec.load(robot).name
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    folders = found.submodule_search_locations if found else None
+    return any((Path(folder) / "checkpoints" / f"compact_{name}.safetensors").is_file() for folder in folders or ())
