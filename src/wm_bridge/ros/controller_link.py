@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSPresetProfiles
-from rclpy.wait_for_message import wait_for_message
 from sensor_msgs.msg import JointState as JointStateMsg
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -44,12 +45,11 @@ class ControllerLink:
             )
         kind = JointTrajectory if interface == "trajectory" else Float64MultiArray
         self._out = node.create_publisher(kind, f"{controller}/{_TAILS[interface]}", 1)
-        qos, end = QoSPresetProfiles.SENSOR_DATA.value, time.monotonic() + patience_s
+        node.create_subscription(JointStateMsg, self._topic, self._on_state, QoSPresetProfiles.SENSOR_DATA.value)
+        executor, end = SingleThreadedExecutor(context=node.context), time.monotonic() + patience_s
         while self.missing() and time.monotonic() < end:  # nothing is spinning yet
-            found, message = wait_for_message(JointStateMsg, node, self._topic, qos_profile=qos, time_to_wait=0.2)
-            if found:
-                self._on_state(message)
-        node.create_subscription(JointStateMsg, self._topic, self._on_state, qos)
+            rclpy.spin_once(node, executor=executor, timeout_sec=0.1)
+        executor.shutdown()
 
     def newest(self) -> JointState | None:
         """See the protocol."""
