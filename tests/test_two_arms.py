@@ -77,8 +77,7 @@ class Listener(SpunNode):
 def arms(tmp_path_factory) -> Iterator[tuple[dict[str, Graph], Listener]]:
     """Safety node, driver and simulated servos of two NICOs in one domain."""
     place = tmp_path_factory.mktemp("arms")
-    blind = place / "blind.yaml"
-    blind.write_text((ROOT / "config" / "safety.yaml").read_text().replace("camera_required: true", "camera_required: false"))
+    blind = ROOT / "config" / "safety_no_camera.yaml"
     overrides = {"driver": {"port": "sim", "dry_run": False, "rate_hz": 50.0}, "safety": {"config": str(blind), "rate_hz": 50.0}}
     use_fast_dds_profile({**run_environment(ROOT, Path(sys.prefix), os.environ), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
     with claim_domain_id() as domain:
