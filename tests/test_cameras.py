@@ -152,7 +152,7 @@ def test_wrong_size_missing_device_and_bad_file_say_what_to_do(video, tmp_path):
 def test_pinhole_maps_the_field_of_view_onto_the_picture():
     K = pinhole(640, 480, 60.0)
     edge = np.tan(np.radians(30.0))
-    np.testing.assert_allclose(K @ [0, edge, 1], [320, 480, 1])
+    np.testing.assert_allclose(K @ [0, edge, 1], [319.5, 479.5, 1])  # the lower edge of the last row
     with pytest.raises(ValueError, match="degrees"):
         pinhole(640, 480, 180.0)
     with pytest.raises(ValueError, match="positive"):

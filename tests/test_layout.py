@@ -23,6 +23,7 @@ ALLOWED = {
     "sim": {"core", "safety", "robots.spec"},  # closed_loop: the graph in one process, filter included
     "robots": {"core", "sim"},
     "cameras": {"core", "sim", "robots.spec"},
+    "calibration": {"core", "sim", "cameras", "robots.spec"},
     "ros": {"core", "bags", "safety", "robots", "cameras"},
     "bags": {"core"},
     "dataset": {"core", "bags", "report.page"},

@@ -63,13 +63,15 @@ class CameraInfo:
 def pinhole(width: int, height: int, fovy_deg: float) -> FloatArray:
     """Return the (3, 3) matrix K of a distortion-free camera with a centred principal point.
 
+    Pixels count from the middle of the first one, as in OpenCV and ROS, so the middle of 640 columns is 319.5.
+
     Args:
         fovy_deg: vertical field of view.
     """
     if not 0.0 < fovy_deg < 180.0:
         raise ValueError(f"field of view must be in 0..180 degrees, got {fovy_deg}")
     focal = height / 2.0 / np.tan(np.radians(fovy_deg) / 2.0)
-    return np.array([[focal, 0.0, width / 2.0], [0.0, focal, height / 2.0], [0.0, 0.0, 1.0]])
+    return np.array([[focal, 0.0, (width - 1) / 2.0], [0.0, focal, (height - 1) / 2.0], [0.0, 0.0, 1.0]])
 
 
 class Camera(abc.ABC):

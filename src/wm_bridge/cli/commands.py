@@ -33,6 +33,7 @@ COMMANDS = {
     "new-robot": Command("wm_bridge.cli.new_robot", "the files that describe an arm here, from its URDF; says what is left to fill in"),
     "verify-joints": Command("wm_bridge.robots.dynamixel.verify", "confirm direction and zero of each joint of a real robot, a few degrees at a time"),
     "bus-sim": Command("wm_bridge.robots.dynamixel.bus_process", "the servos of a robot on a pseudo-terminal: try the driver without the robot"),
+    "calibrate-camera": Command("wm_bridge.cli.calibrate_camera", "how a camera sees and where it is, from pictures of a printed board"),
     "calibrate-axes": Command("wm_bridge.cli.calibrate_axes", "how a model's action axes lie to the robot, from a few small moves"),
     "landscape": Command("wm_bridge.cli.landscape", "the energy around a frame over two or three action axes, as a picture"),
     "collect": Command("wm_bridge.cli.collect", "record simulated play as training data"),

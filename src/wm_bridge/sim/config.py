@@ -46,13 +46,37 @@ BRICK = ObjectConfig("brick", "box", (0.018, 0.032, 0.014), (0.92, 0.76, 0.05), 
 
 
 @dataclass(frozen=True)
+class PlateConfig:
+    """A flat picture on a link of the robot, which nothing touches: a calibration board.
+
+    Attributes:
+        name: how the world calls it. link: that it is fixed to.
+        position, quaternion: of its top left corner on the link, m and w x y z; x to the right, y down, z into it.
+        size: width and height, m.
+        pixels: width and height of the picture. picture: its rows from the top, RGB.
+    """
+
+    name: str
+    link: str
+    position: Vector3
+    quaternion: tuple[float, float, float, float]
+    size: tuple[float, float]
+    pixels: tuple[int, int]
+    picture: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.picture) != 3 * self.pixels[0] * self.pixels[1]:
+            raise ValueError(f"{self.name}: {len(self.picture)} bytes are no RGB picture of {self.pixels}")
+
+
+@dataclass(frozen=True)
 class SceneConfig:
     """The world around the robot.
 
     Attributes:
         table_height: z of the table surface.
         table_x, table_y: extent of the table top.
-        objects: free objects.
+        objects: free objects. plates: flat pictures on the robot.
         camera_position, camera_target: the fixed camera ``front`` and the point it looks at.
         camera_fovy_deg: vertical field of view of ``front``.
         eye_fovy_deg: vertical field of view of the eye cameras.
@@ -65,6 +89,7 @@ class SceneConfig:
     table_x: tuple[float, float] = (0.16, 0.75)
     table_y: tuple[float, float] = (-0.65, 0.45)
     objects: tuple[ObjectConfig, ...] = (BLOCK, CAN, BRICK)
+    plates: tuple[PlateConfig, ...] = ()
     camera_position: Vector3 = (1.0, -0.45, 1.25)
     camera_target: Vector3 = (0.25, -0.20, 0.78)
     camera_fovy_deg: float = 46.0

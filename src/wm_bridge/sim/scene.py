@@ -8,7 +8,7 @@ import numpy as np
 
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.sim.backend import load_mujoco
-from wm_bridge.sim.config import ObjectConfig, SceneConfig
+from wm_bridge.sim.config import ObjectConfig, PlateConfig, SceneConfig
 
 mujoco = load_mujoco()
 
@@ -50,6 +50,8 @@ def build(spec: RobotSpec, config: SceneConfig) -> mujoco.MjModel:
     _add_room(scene, config)
     for item in config.objects:
         _add_object(scene, item)
+    for plate in config.plates:
+        _add_plate(scene, plate)
     _add_lights_and_cameras(scene, config)
     return scene.compile()
 
@@ -132,6 +134,26 @@ def _add_object(scene, item: ObjectConfig) -> None:
         name=item.name, type=kind[item.shape], size=list(item.size), mass=item.mass,
         rgba=[*item.colour, 1], friction=[0.6, 0.005, 0.0001],
         contype=_OBJECT, conaffinity=_ROBOT | _FIXED | _OBJECT,
+    )  # fmt: skip
+
+
+def _add_plate(scene, plate: PlateConfig) -> None:
+    (width, height), thickness = plate.size, 0.001
+    corners = [(x, y, z) for z in (0.0, thickness) for y in (0.0, height) for x in (0.0, width)]
+    faces = [(0, 2, 1), (1, 2, 3), (4, 5, 6), (5, 7, 6), (0, 4, 2), (2, 4, 6), (1, 3, 5), (3, 7, 5), (0, 1, 4), (1, 5, 4), (2, 6, 3), (3, 6, 7)]
+    texture = [(x / width, 1.0 - y / height) for x, y, _ in corners]
+    scene.add_texture(
+        name=plate.name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=plate.pixels[0], height=plate.pixels[1], nchannel=3,
+        data=np.frombuffer(plate.picture, np.uint8).reshape(plate.pixels[1], -1)[::-1].ravel().tolist(),  # rows from the bottom
+    )
+    material = scene.add_material(name=plate.name, specular=0.0, emission=0.4)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = plate.name
+    scene.add_mesh(
+        name=plate.name, uservert=np.ravel(corners), userface=np.ravel(faces), usertexcoord=np.ravel(texture), userfacetexcoord=np.ravel(faces),
+    )
+    scene.body(plate.link).add_geom(
+        name=plate.name, type=mujoco.mjtGeom.mjGEOM_MESH, meshname=plate.name, material=plate.name, pos=list(plate.position),
+        quat=list(plate.quaternion), contype=0, conaffinity=0, mass=1e-6,
     )  # fmt: skip
 
 

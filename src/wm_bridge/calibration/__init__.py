@@ -1,0 +1,1 @@
+"""Where a camera is and how it sees, found from pictures of a ChArUco board."""
