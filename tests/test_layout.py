@@ -26,7 +26,7 @@ ALLOWED = {
     "calibration": {"core", "sim", "cameras", "robots.spec"},
     "ros": {"core", "bags", "safety", "robots", "cameras"},
     "bags": {"core"},
-    "dataset": {"core", "bags", "report.page"},
+    "dataset": {"core", "bags", "report.page", "report.sheet"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
 }

@@ -104,6 +104,9 @@ class TrainConfig:
         projections: random directions of the anti-collapse regulariser.
         brightness: spread of the per-window gain augmentation.
         precision: "auto" (bf16 on a GPU, else fp32), "fp32" or "bf16".
+        part: of a checkpoint that may change: full, predictor, last-layers or lora (``finetune``).
+        rank: of LoRA's changes.
+        patience: validations without a better prediction until the training ends; 0 = it never ends early.
         seed: of weights, batches and augmentation.
         threads: torch CPU threads; 0 leaves torch's default.
     """
@@ -128,6 +131,9 @@ class TrainConfig:
     projections: int = 128
     brightness: float = 0.15
     precision: str = "auto"
+    part: str = "full"
+    rank: int = 8
+    patience: int = 0
     seed: int = 0
     threads: int = 0
     log_every: int = 20
@@ -135,7 +141,7 @@ class TrainConfig:
     validate_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "horizon", "context", "targets", "log_every", "checkpoint_every"):
+        for name in ("steps", "batch", "horizon", "context", "targets", "rank", "log_every", "checkpoint_every", "validate_every"):
             if getattr(self, name) < 1:
                 raise PlannerError(f"train setting {name} must be at least 1, got {getattr(self, name)}")
         if self.precision not in ("auto", "fp32", "bf16"):

@@ -19,6 +19,7 @@ temporary name and renamed when whole, so an interrupted collection leaves no ha
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -102,6 +103,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.training) + len(self.held_out)
+
+    def digest(self) -> str:
+        """First 12 hex digits of a hash of settings and joints: names the data in the lineage of a model."""
+        found = hashlib.sha256(json.dumps(self.meta, sort_keys=True).encode())
+        for shard in self.shards:
+            found.update(np.ascontiguousarray(shard["position"]).tobytes())
+        return found.hexdigest()[:12]
 
     def windows(
         self,

@@ -1,4 +1,4 @@
-"""`./wm train`: fit the compact world model to a dataset of play."""
+"""`./wm train`: fit the compact world model to a dataset, or fine-tune a checkpoint with little of it (--from)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from wm_planner.calibrate import calibrate
 from wm_planner.config import ModelConfig, TrainConfig, config_from_mapping, load_config
 from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
+from wm_planner.finetune import PARTS, Patience, limit, merged
 from wm_planner.losses import WorldModelLoss
-from wm_planner.weights import complete, load_model, save_model
+from wm_planner.weights import complete, load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel, grown
 
 
@@ -53,15 +54,15 @@ class Trainer:
         if device.type == "cpu":
             self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False).eval()
-        decay = [p for p in self.model.parameters() if p.ndim > 1]
-        plain = [p for p in self.model.parameters() if p.ndim <= 1]
+        free = [p for p in self.model.parameters() if p.requires_grad]
+        decay, plain = [p for p in free if p.ndim > 1], [p for p in free if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
             [{"params": decay, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
             foreach=True,
         )
-        self.step = 0
+        self.step, self.patience, self.finished = 0, Patience(config.patience), False
         self.loss: nn.Module = WorldModelLoss(self.model, config)
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
 
@@ -120,6 +121,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "patience": dataclasses.asdict(self.patience),
             "model_config": dataclasses.asdict(self.model.config),
             "train_config": dataclasses.asdict(self.config),
         }
@@ -133,6 +135,7 @@ class Trainer:
         self.average.load_state_dict(complete(self.average, state["average"]))
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = int(state["step"])
+        self.patience = Patience(**{**state.get("patience", {}), "allowed": self.config.patience})
 
 
 @torch.no_grad()
@@ -176,11 +179,29 @@ def validate(model: WorldModel, data: Dataset, windows: int = 128, seed: int = 1
 
 
 def save_training(trainer: Trainer, out: Path, card: dict[str, Any]) -> None:
-    """Write the resumable state and the current average as a shippable checkpoint."""
+    """Write the resumable state and, unless a best or finished one is there, the current average as a checkpoint."""
     partial = out / "training.pt.partial"
     torch.save(trainer.state(), partial)
     partial.replace(out / "training.pt")
-    save_model(trainer.average, out / "model.safetensors", {**card, "step": trainer.step})
+    kept = trainer.finished or trainer.patience.allowed > 0
+    if not kept or not (out / "model.safetensors").is_file():
+        save_model(merged(trainer.average), out / "model.safetensors", {**card, "step": trainer.step})
+
+
+def check_start(model: WorldModel, meta: dict[str, Any], start: Path) -> None:
+    """The checkpoint to start from keeps its normalisation; refuse data that it does not fit."""
+    wanted = {"joint_names": list(model.config.joint_names), "period_s": model.config.period_s, "image_size": model.config.image_size, "objects": list(model.config.objects)}
+    for key, value in wanted.items():
+        if meta[key] != value:
+            raise PlannerError(f"{start} has {key} {value}, the data have {meta[key]}; make data like the checkpoint's (./wm dataset --help)")
+    box = np.array(model.config.action_scale)
+    if (np.array(meta["action_scale"]) > 1.5 * box).any():
+        print(f"note: the data's action box is larger than the checkpoint's {np.round(box, 3).tolist()}; faster moves are outside of it", file=sys.stderr)
+
+
+def forgotten(model: WorldModel, before: dict[str, float], old: Dataset) -> dict[str, dict[str, float]]:
+    """Held-out figures on the old data, before and after."""
+    return {"before": before, "after": validate(model, old)}
 
 
 def model_config_for(data: Dataset, values: dict[str, Any]) -> ModelConfig:
@@ -196,6 +217,23 @@ def model_config_for(data: Dataset, values: dict[str, Any]) -> ModelConfig:
         objects=tuple(meta["objects"]),
         **values,
     )
+
+
+def finish(trainer: Trainer, data: Dataset, out: Path, card: dict[str, Any], before: dict[str, float], old: Dataset | None) -> None:
+    """Calibrate the model that ships (the best one, if one was kept) and note what was forgotten."""
+    path = out / "model.safetensors"
+    best = trainer.patience.allowed > 0 and path.is_file()
+    model, noted = load_model(path) if best else (merged(trainer.average), {**card, "step": trainer.step})
+    calibrate(model, data)
+    noted["validation"] = validate(model, data) if data.held_out else {}
+    if old is not None:
+        noted["forgetting"] = forgotten(model, before, old)
+        for name, value in noted["forgetting"]["after"].items():
+            print(f"old data: {name} {before[name]:.3f} -> {value:.3f}")
+    if best:
+        print(f"kept: step {trainer.patience.step}, the best on held-out episodes")
+    save_model(model, path, noted)
+    trainer.finished = True
 
 
 def append_curve(path: Path, row: dict[str, float]) -> None:
@@ -214,9 +252,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--snapshots", type=Path, nargs="+", help="folders made by `./wm collect --snapshots`")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoints and curves")
     parser.add_argument("--config", type=Path, help="YAML with TrainConfig keys (default: config/train_compact.yaml)")
-    parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
+    parser.add_argument("--from", dest="start", type=Path, help="start from the weights of this checkpoint")
+    parser.add_argument("--only", choices=PARTS, help="with --from: the part of the weights that may change (setting `part`)")
+    parser.add_argument("--old", type=Path, nargs="+", help="with --from: data of the old task; how much of it is forgotten goes into the card")
     parser.add_argument("--residual-blocks", type=int, metavar="N",
-                        help="further residual blocks of the encoder; with --init it grows by the missing ones")  # fmt: skip
+                        help="further residual blocks of the encoder; with --from it grows by the missing ones")  # fmt: skip
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a training setting")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--fresh", action="store_true", help="do not resume what --out holds")
@@ -248,7 +288,7 @@ def main(argv: list[str]) -> int:
 
 def run(args: argparse.Namespace) -> int:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    overrides = overrides_from(args.set)
+    overrides = overrides_from(args.set) | ({"part": args.only} if args.only else {})
     config = (
         load_config(TrainConfig, args.config, overrides)
         if args.config
@@ -271,13 +311,18 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     parents: dict[str, Any] = {}
-    if args.init:
-        model, parents = load_model(args.init)
-        if model.config.joint_names != tuple(data.meta["joint_names"]):
-            raise PlannerError(f"{args.init} controls {model.config.joint_names}, the data {data.meta['joint_names']}")
+    old = Dataset(args.old) if args.old else None
+    before: dict[str, float] = {}
+    if args.start:
+        model, parents = load_model(args.start)
+        check_start(model, data.meta, args.start)
         if args.residual_blocks is not None:
             model = grown(model, residual_blocks=args.residual_blocks)
-        model.train().requires_grad_(True)
+        if old is not None:
+            before = validate(model, old)
+        limit(model, config.part, config.rank)
+    elif config.part != "full":
+        raise PlannerError(f"part {config.part} of a model that is not there; give --from CHECKPOINT")
     else:
         model = WorldModel(model_config_for(data, {"residual_blocks": args.residual_blocks or 0}))
     trainer = Trainer(model, config, device)
@@ -296,11 +341,13 @@ def run(args: argparse.Namespace) -> int:
         "parameters": sum(p.numel() for p in model.parameters()),
         "train": dataclasses.asdict(config),
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "parent": parents.get("name"),
+        "data_digest": data.digest(),
+        "parent": {"weights": weights_hash(args.start), "step": parents.get("step")} if args.start else None,
     }
+    free = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if rank == 0:
         print(
-            f"{len(data)} episodes of {data.length} steps; {card['parameters'] / 1e6:.2f} M parameters; "
+            f"{len(data)} episodes of {data.length} steps; {card['parameters'] / 1e6:.2f} M parameters, {free / 1e6:.2f} M of them free; "
             f"{config.steps} steps of {config.batch} windows on {device}"
         )
     last = config.steps if not args.stop_after else min(config.steps, trainer.step + args.stop_after)
@@ -310,7 +357,7 @@ def run(args: argparse.Namespace) -> int:
     sums: dict[str, float] = {}
     started, count = time.monotonic(), 0
     try:
-        while trainer.step < last:
+        while trainer.step < last and not trainer.patience.over:
             terms = trainer.train_step(data, rank, world, snapshots)
             bar.update()
             count += 1
@@ -327,8 +374,10 @@ def run(args: argparse.Namespace) -> int:
                 figures = validate(trainer.average, data)
                 append_curve(args.out / "validation.csv", {"step": trainer.step} | {k: round(v, 5) for k, v in figures.items()})
                 bar.write(f"step {trainer.step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
-        if rank == 0 and trainer.step >= config.steps:
-            calibrate(trainer.average, data)
+                if trainer.patience.better(figures[f"hand_cm_h{min(10, data.length - 1)}"], trainer.step) and config.patience:
+                    save_model(merged(trainer.average), args.out / "model.safetensors", {**card, "step": trainer.step, "validation": figures})
+        if rank == 0 and (trainer.step >= config.steps or trainer.patience.over):
+            finish(trainer, data, args.out, card, before, old)
     except KeyboardInterrupt:
         if rank == 0:
             bar.write(f"stopped at step {trainer.step}; the same command resumes")

@@ -16,6 +16,7 @@ from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.dataset.streams import S, Stamps, Streams
 from wm_bridge.dataset.sync import Episode
 from wm_bridge.report.page import jpeg_uri, table
+from wm_bridge.report.sheet import figure_uri, write_sheet
 
 STILL_LEVELS, MOVED_RAD = 0.3, 0.03  # a picture that changed less while a joint moved more is still
 DARK, BRIGHT = 8, 247  # levels of 255
@@ -146,7 +147,7 @@ def contact_sheet(look: Look) -> ImageArray:
 
 def write_page(path: Path, title: str, quality: Mapping[str, Any], look: Look, episodes: Sequence[Episode]) -> None:
     """One page with pictures, plots and all numbers."""
-    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts: list[str] = []
     for name, bag in quality["bags"].items():
         parts.append(f"<h2>{html.escape(name)}</h2>")
         parts += [f'<p class="note">{html.escape(text)}</p>' for text in bag["warnings"]]
@@ -155,19 +156,13 @@ def write_page(path: Path, title: str, quality: Mapping[str, Any], look: Look, e
         parts.append(f'<h2>Pictures</h2><img src="{jpeg_uri(contact_sheet(look))}" alt="pictures">')
         parts.append(f'<h2>Over the samples</h2><img src="{_plots(look, episodes)}" alt="plots">')
     parts.append("<h2>Samples</h2>" + table((key, value) for key, value in quality["samples"].items()))
-    style = "body{font-family:sans-serif;max-width:70em;margin:2em auto}.note{background:#fff3cd;padding:.4em}td{border-bottom:1px solid #ddd;padding:.2em .6em}img{max-width:100%}"
-    path.write_text(f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{style}</style>{''.join(parts)}", encoding="utf-8")
+    write_sheet(path, title, parts)
 
 
 def _plots(look: Look, episodes: Sequence[Episode]) -> str:
-    import base64
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     offset = np.concatenate([e.offset_ns[0] for e in episodes]) / 1e6
     axes[0, 0].hist(offset, bins=60)
@@ -182,6 +177,4 @@ def _plots(look: Look, episodes: Sequence[Episode]) -> str:
     for episode in episodes[:50]:
         axes[1, 1].plot(np.abs(episode.reference - episode.position).max(1), lw=0.6)
     axes[1, 1].set(xlabel="sample of an episode", ylabel="largest lag behind the command, rad")
-    data = io.BytesIO()
-    figure.savefig(data, format="png", dpi=90)
-    return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return figure_uri(figure)
