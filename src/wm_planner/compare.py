@@ -74,8 +74,8 @@ def scores_of(model: WorldModel, data: Dataset, seed: int = 0) -> Scores:
 
 def _episode(model: WorldModel, shard: dict[str, NDArray[np.generic]], episode: int, horizon: int, rng: np.random.Generator) -> tuple[FloatArray, FloatArray, float]:
     """(H,) cm, (H,) ratios and the mean rank, over windows that begin every half horizon."""
-    z = torch.cat([model.encode(to_tensor(part)) for part in np.array_split(np.asarray(shard["images"][episode]), 4)])
-    position, reference, hand = (torch.from_numpy(np.asarray(shard[name][episode], np.float32)) for name in ("position", "reference", "hand"))
+    z = torch.cat([model.encode(to_tensor(part)) for part in np.array_split(np.array(shard["images"][episode]), 4)])
+    position, reference, hand = (torch.from_numpy(np.array(shard[name][episode], np.float32)) for name in ("position", "reference", "hand"))
     begins = torch.arange(0, len(z) - horizon, max(1, horizon // 2))
     ahead = begins[:, None] + torch.arange(1, horizon + 1)
     state = model.proprioception(position, reference)
@@ -94,7 +94,7 @@ def _rank(model: WorldModel, z: Tensor, state: Tensor, begins: Tensor, actions: 
     others, _ = model.rollout(z[starts, None], state[starts, None], drawn.reshape(-1, horizon, joints))
     goal = z[begins + horizon]
     mine = (imagined[:, -1] - goal).square().mean(-1)
-    theirs = (others[:, -1].unflatten(0, (count, CANDIDATES)) - goal[:, None]).square().mean(-1)
+    theirs = (others[:, -1].reshape(count, CANDIDATES, -1) - goal[:, None]).square().mean(-1)
     return float((theirs < mine[:, None]).float().mean())
 
 

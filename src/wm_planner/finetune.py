@@ -72,7 +72,7 @@ def merged(model: WorldModel) -> WorldModel:
         if parametrize.is_parametrized(module):
             for key in [key for key in state if key.startswith(f"{name}.parametrizations.")]:
                 del state[key]
-            state[f"{name}.weight"] = module.weight  # type: ignore[assignment]
+            state[f"{name}.weight"] = module.weight
     plain = WorldModel(model.config)
     plain.load_state_dict({key: value.detach().cpu() for key, value in state.items()})
     return plain.eval()
