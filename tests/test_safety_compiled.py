@@ -104,6 +104,12 @@ def test_compiling_changes_no_bit(interpreted):
             taken = sweep.spread(len(path))[0]
             assert np.array_equal(interpreted.along(arrays, path, taken, every), compiled.along(arrays, path, taken, every))
             assert np.array_equal(interpreted.slopes(arrays, path[0], every), compiled.slopes(arrays, path[0], every))
+            few, margin = path[:3].copy(), np.full((1, len(every)), 0.01)
+            room = compiled.least_room(arrays, few, every, margin)
+            assert np.array_equal(interpreted.least_room(arrays, few, every, margin), room)
+            np.testing.assert_allclose(room[:, 0], [pairs.sweep.at(q).min() - 0.01 for q in few], atol=1e-12)
+    with pytest.raises(ValueError):
+        interpreted.least_room(arrays, few, every, margin[:, 1:])
     for _, limits, dt, motion in motions(8, 6):
         quick = Lanes(limits, dt).path(motion)
         with pytest.MonkeyPatch.context() as change:
