@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from wm_bridge import arguments
 from wm_bridge import graph
 
 FILES = {"sim": "sim.launch.py", "robot": "robot.launch.py"}
@@ -130,6 +131,12 @@ def test_dry_run_is_the_default_and_only_false_ends_it(launch_api: None, root: P
     assert driver()["dry_run"] is True and driver()["robot_driver"] == ""
     given = driver(robot="nicol", dry_run="false", port="/dev/a,/dev/b,/dev/c,/dev/d")
     assert (given["dry_run"], given["robot"], given["port"]) == (False, "nicol", "/dev/a,/dev/b,/dev/c,/dev/d")
+
+
+@pytest.mark.parametrize("word", ["True", "False", "0", "flase"])
+def test_a_word_that_is_neither_true_nor_false_never_goes_live(word: str) -> None:
+    with pytest.raises(ValueError, match="give true or false"):
+        arguments.plan("robot", {"dry_run": word})
 
 
 def test_a_robot_without_a_world_model_has_no_planner_until_one_is_given(launch_api: None, root: Path) -> None:

@@ -55,6 +55,7 @@ SIM = {
 }
 PROFILES = {"sim": {**COMMON, **SIM}, "robot": {**COMMON, **ROBOT}}
 _NUMBERS = ("realtime_factor",)
+_FLAGS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def plan(profile: str, values: Mapping[str, str]) -> Plan:
     planner nor goals: its driver, safety node and cameras run.
 
     Raises:
-        ValueError: no such robot.
+        ValueError: no such robot, or a word that is neither true nor false.
     """
     cameras = tuple(name for name in values.get("cameras", "camera").split(",") if name and name != "none")
     skip = [] if values.get("bag") else ["recorder"]
@@ -97,9 +98,12 @@ def plan(profile: str, values: Mapping[str, str]) -> Plan:
 
 
 def _convert(name: str, argument: Argument) -> Callable[[str], Parameter]:
-    if argument.flag:
-        return lambda text: text == "true"
-    return float if name in _NUMBERS else str
+    def flag(text: str) -> bool:
+        if text not in _FLAGS:  # a word that is not known must not mean "send it to the motors"
+            raise ValueError(f"{name} is {text!r}; give true or false")
+        return _FLAGS[text]
+
+    return flag if argument.flag else float if name in _NUMBERS else str
 
 
 def _ships_model(robot: str) -> bool:
