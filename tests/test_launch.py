@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from wm_bridge import arguments
-from wm_bridge import graph
+from wm_bridge import arguments, graph
 
 FILES = {"sim": "sim.launch.py", "robot": "robot.launch.py"}
 
