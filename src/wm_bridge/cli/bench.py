@@ -15,6 +15,7 @@ BENCHES = {
     "ablation": "reach, with one part of the search switched off or changed at a time",
     "delay": "reach, with plans that arrive late, with and without compensation",
     "planner": "V-JEPA 2-AC: cached planning against the public planner (--reference DIR), scaling, full size",
+    "finetune": "reach on a changed robot and view, before and after fine-tuning with 50 to 500 episodes",
     "trust": "trust monitor: false alarms in nominal episodes, faults noticed",
     "pipeline": "camera stamp to hardware command through the real graph",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",

@@ -60,7 +60,7 @@ class RobotSpec:
         tools: tool frame per arm.
         workspaces: where the tool of an arm may be sent, base frame.
         base_frame: root frame of the URDF.
-        urdf: path relative to the repository root.
+        urdf: path relative to the repository root, or an absolute one.
         safety: path of its safety settings, relative to the repository root.
         control_rate_hz: rate at which the robot takes references.
         driver: parameters of the driver node that belong to this robot; the node's own win.
@@ -133,7 +133,7 @@ class RobotSpec:
 
     def urdf_path(self) -> Path:
         """Return where the robot description lies."""
-        return resources.path(self.urdf)
+        return Path(self.urdf) if Path(self.urdf).is_absolute() else resources.path(self.urdf)
 
     def safety_path(self) -> Path:
         """Return where the settings of its safety filter lie."""
