@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from wm_bridge import arguments, graph
+from wm_bridge.errors import UserError
 
 FILES = {"sim": "sim.launch.py", "robot": "robot.launch.py"}
 
@@ -142,6 +143,19 @@ def test_a_robot_without_a_world_model_has_no_planner_until_one_is_given(launch_
     names = [node.kwargs["name"] for node in launched(described(root, "robot"), robot="nicol")]
     assert names == ["safety", "driver", "camera", "viz"]
     assert "planner" in [node.kwargs["name"] for node in launched(described(root, "robot"), robot="nicol", checkpoint="mine.safetensors")]
+
+
+def test_a_host_starts_only_the_nodes_that_it_is_given(launch_api: None, root: Path) -> None:
+    def names(**values: str) -> list[str]:
+        return [node.kwargs["name"] for node in launched(described(root, "robot"), **values)]
+
+    assert names(nodes="planner,goal") == ["goal", "planner"]
+    assert names(nodes="safety,driver,camera,viz", motors="-") == ["safety", "driver", "camera", "viz"]
+    assert "camera" not in names(cameras="none")
+    planner = launched(described(root, "robot"), nodes="planner", cameras="camera2")[0].kwargs["parameters"][-1]
+    assert planner["image_topic"] == "camera2/image_raw", "the camera runs on the other host"
+    with pytest.raises(UserError, match="plannr"):
+        names(nodes="plannr")
 
 
 def test_two_arms_have_topics_and_frames_of_their_own(launch_api: None, root: Path) -> None:

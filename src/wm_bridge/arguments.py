@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from wm_bridge import graph
+from wm_bridge.errors import UserError
 from wm_bridge.graph import Parameter
 from wm_bridge.robots import spec as robot_spec
 
@@ -35,6 +37,7 @@ COMMON = {
     "tf_prefix": Argument("before the names of all frames; empty: the namespace and a slash, /: none"),
     "checkpoint": Argument("world model; empty: the shipped one", ("planner",), "checkpoint"),
     "bag": Argument("folder of a new bag; empty: record nothing", ("recorder",), "path"),
+    "nodes": Argument("nodes of config/graph.yaml that are started on this host, with commas; all: every one", default="all"),
     "cameras": Argument("camera nodes of config/graph.yaml, as camera,camera2; the first is planned from; none: no camera", default="camera"),
 }
 ROBOT = {
@@ -73,20 +76,26 @@ class Plan:
 
 
 def plan(profile: str, values: Mapping[str, str]) -> Plan:
-    """From arguments (name -> text) to the graph; an empty text changes nothing.
+    """From arguments (name -> text) to the graph; an empty text, or "-", changes nothing.
 
     Without a bag nothing is recorded. A robot for which no world model ships, and none is given, has neither
     planner nor goals: its driver, safety node and cameras run.
 
     Raises:
-        ValueError: no such robot, or a word that is neither true nor false.
+        ValueError: no such robot, or a word that is neither true nor false. UserError: no such node.
     """
-    cameras = tuple(name for name in values.get("cameras", "camera").split(",") if name and name != "none")
-    skip = [] if values.get("bag") else ["recorder"]
+    values = {name: "" if text == "-" else text for name, text in values.items()}
+    wanted = set(graph.names()) if values.get("nodes", "all") in ("", "all") else set(values["nodes"].split(","))
+    cameras = tuple(name for name in (values.get("cameras") or "camera").split(",") if name and name != "none")
+    skip = [name for name in graph.names() if name not in wanted]
+    for name in wanted - set(graph.names()):
+        raise UserError(f"node {name!r} is unknown", f"nodes of config/graph.yaml: {', '.join(graph.names())}", 2)
+    if not values.get("bag") and "recorder" not in skip:
+        skip.append("recorder")
     notes = []
     robot = values.get("robot") or "nico"
-    if not values.get("checkpoint") and not _ships_model(robot):
-        skip += ["planner", "goal"]
+    if "planner" not in skip and not values.get("checkpoint") and not _ships_model(robot):
+        skip += [name for name in ("planner", "goal") if name not in skip]
         notes.append(f"no world model ships for {robot}, so there is no planner; with one of yours: checkpoint")
     overrides: dict[str, dict[str, Parameter]] = {}
     for name, argument in PROFILES[profile].items():

@@ -111,6 +111,12 @@ def load(
     return tuple(entries)
 
 
+def names(path: Path | None = None) -> tuple[str, ...]:
+    """All nodes of the description, whatever profile starts them."""
+    path = path or resources.path("config/graph.yaml")
+    return tuple(yaml.safe_load(path.read_text(encoding="utf-8"))["nodes"])
+
+
 def stages(entries: Sequence[NodeEntry]) -> list[tuple[NodeEntry, ...]]:
     """Nodes that are started together; each group when all of the one before are there.
 
