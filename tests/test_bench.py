@@ -6,6 +6,9 @@ import importlib
 import json
 import math
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,3 +330,19 @@ def test_every_delay_is_run_with_and_without_compensation_and_goes_on(tmp_path: 
     assert played[4:] == [(0, False, 1), (0, True, 1), (200, False, 1), (200, True, 1)]
     figures = json.loads((tmp_path / "f.json").read_text())["figures"]
     assert figures["with_200ms_3cm"] == 1.0 and figures["without_200ms_3cm"] == 0.0 and figures["with_0ms_end_cm_median"] == 2.0
+
+
+def test_processor_time_is_that_of_the_process_and_only_grows_with_work() -> None:
+    from wm_bridge.bench.bus_graph import cpu_s
+
+    own = os.getpid()
+    before, begin = cpu_s(own), time.process_time()
+    while time.process_time() - begin < 0.3:
+        sum(range(1000))
+    spent = time.process_time() - begin
+    assert cpu_s(own) - before == pytest.approx(spent, abs=0.1)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        assert cpu_s(child.pid) < 0.3, "the parent counts"
+    finally:
+        child.communicate(b"\n")

@@ -124,6 +124,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of the loop with the safety filter")
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="also every kind of fault with N seeds (about 5 s each)")
     parser.add_argument("--reach", type=int, default=0, metavar="N", help="also N goal pictures through the running graph on this bus (about 15 s each)")
+    parser.add_argument("--graph", type=float, default=0.0, metavar="S", help="also the running graph on this bus for so many seconds: rates, and CPU of each node")
     parser.add_argument("--seed", type=int, default=0, help="first seed of the faults")
     options = parser.parse_args(argv)
     times = cycle_times(options.cycles)
@@ -144,6 +145,12 @@ def main(argv: list[str]) -> int:
         from wm_bridge.bench import bus_reach
 
         more, table = bus_reach.run(options.reach, 1000 + options.seed)
+        figures |= more
+        rows += table
+    if options.graph > 0.0:
+        from wm_bridge.bench import bus_graph
+
+        more, table = bus_graph.run(options.graph, 1000 + options.seed)
         figures |= more
         rows += table
     BenchResult("bus", options.seed, "", figures, rows).show(options.json)

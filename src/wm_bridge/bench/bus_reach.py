@@ -59,16 +59,21 @@ class Mirror:
         self.hands.append((stamp_ns, self._world.hand_position(ARM)))
 
 
+def on_the_bus() -> dict[str, dict[str, Any]]:
+    """Parameters of a graph on wall time whose driver talks to simulated servos."""
+    overrides: dict[str, dict[str, Any]] = {name: {"use_sim_time": False} for name in _WALL_TIME}
+    overrides["driver"] = {"robot_driver": "dynamixel", "port": "sim", "dry_run": False}
+    overrides["planner"] |= {"checkpoint": str(checkpoint_file(None))}
+    return overrides
+
+
 def run(goals: int, seed: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
     """Figures and rows of so many goals."""
     settings, spec = LoopSettings(), robots.load("nico")
     drawer, eye = SimWorld(spec), SimWorld(spec)
     tasks = [draw(drawer, seed, number) for number in range(goals)]
-    overrides: dict[str, dict[str, Any]] = {name: {"use_sim_time": False} for name in _WALL_TIME}
-    overrides["driver"] = {"robot_driver": "nico", "port": "sim", "dry_run": False}
-    overrides["planner"] |= {"checkpoint": str(checkpoint_file(None))}
     ends, outcomes = [], []
-    with live_graph(overrides) as live:
+    with live_graph(on_the_bus()) as live:
         mirror = Mirror(live, eye)
         action = ActionClient(live.client.node, ReachGoal, "wm/reach_goal")
         for task in tasks:
