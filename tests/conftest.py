@@ -43,6 +43,14 @@ def ros_env() -> Iterator[dict[str, str]]:
         }
 
 
+@pytest.fixture(scope="session")
+def recorded_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bag of the real graph, see ``recorded_run.py``."""
+    from recorded_run import record_run
+
+    return record_run(tmp_path_factory.mktemp("recorded"))
+
+
 @pytest.fixture(name="wait_until")
 def _wait_until() -> Callable[..., object]:
     """The function `wait_until`, for tests that take it as an argument."""

@@ -28,9 +28,10 @@ ALLOWED = {
     "bags": {"core"},
     "dataset": {"core", "bags", "report.page", "report.sheet"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
-    "nodes": {"ros", "core", "safety", "robots", "cameras", "sim", "graph"},
+    "replay": {"core", "bags", "safety", "robots.spec", "report", "planner_setup"},
+    "nodes": {"ros", "core", "bags", "safety", "robots", "cameras", "sim", "graph", "planner_setup"},
 }
-TORCH = {"nodes/planner.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
+TORCH = {"nodes/planner.py", "planner_setup.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
 FOLDERS = ("docs", "examples", "src/wm_planner", "src/wm_bridge", "launch", "urdf", "config", "docker", "tests", "ros2_ws/src")
 
 

@@ -13,6 +13,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from test_safety_replay import Session
 
 from wm_bridge.cli import replay as command
+from wm_bridge.replay.recorded import read
 
 NODE = 4711  # session of the safety node
 COUNT = 20
@@ -79,5 +80,6 @@ def test_a_second_command_of_one_number_is_told_of_and_another_content_is_a_fail
 
 def test_a_command_that_is_not_what_the_filter_gave_is_a_difference(session: Session, tmp_path: Path) -> None:
     bag = write(tmp_path / "bag", session, [*range(1, COUNT + 1)], changed=1)
-    (report,), note = command.replay_bag(bag)
-    assert note == "" and report.wrong and report.different == 1 and not report.contradicted
+    recorded = read(bag)
+    (report,) = command.replay_safety(bag, recorded).reports
+    assert recorded.notes == [] and report.wrong and report.different == 1 and not report.contradicted

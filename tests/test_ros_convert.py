@@ -53,13 +53,13 @@ def test_jpeg_and_png_show_the_same_picture() -> None:
     from rclpy.serialization import deserialize_message, serialize_message
     from sensor_msgs.msg import CompressedImage
 
-    from wm_bridge.nodes.recorder import to_png
+    from wm_bridge.nodes.recorder import to_compressed
 
     image = np.full((24, 32, 3), (200, 40, 90), np.uint8)
     frame = Frame(image, 5, "x")
     jpeg = cv2.imdecode(np.array(convert.to_jpeg(frame).data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     assert np.abs(jpeg.astype(int) - image).max() < 8
-    png = deserialize_message(to_png(serialize_message(convert.to_image(frame))), CompressedImage)
+    png = deserialize_message(to_compressed(serialize_message(convert.to_image(frame))), CompressedImage)
     back = cv2.imdecode(np.array(png.data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     np.testing.assert_array_equal(back, image)
 

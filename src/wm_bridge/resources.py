@@ -7,6 +7,7 @@ and never writes a path itself.
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 _MARKER = Path("urdf") / "nico.urdf"
@@ -43,3 +44,18 @@ def path(relative: str | Path) -> Path:
     if not found.exists():
         raise FileNotFoundError(f"{relative} is not among the shipped files in {root()}")
     return found
+
+
+def git_revision() -> str:
+    """Short revision of the checkout, with ``+`` when it has changes; "unknown" without git."""
+    checkout = root()
+    try:
+        revision = subprocess.run(
+            ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "-C", str(checkout), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+" if dirty else "")

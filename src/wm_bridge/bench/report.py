@@ -6,14 +6,13 @@ import json
 import math
 import os
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from wm_bridge import resources
+from wm_bridge.resources import git_revision as git_revision
 
 
 def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -32,21 +31,6 @@ def percent(successes: int, count: int) -> str:
     low, high = wilson(successes, count)
     rate = 100 * successes / count if count else math.nan
     return f"{rate:.1f} % ({100 * low:.0f}-{100 * high:.0f}, n={count})"
-
-
-def git_revision() -> str:
-    """Short revision of the checkout, with ``+`` when it has changes; "unknown" without git."""
-    root = resources.root()
-    try:
-        revision = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            ["git", "-C", str(root), "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision + ("+" if dirty else "")
 
 
 def machine() -> str:

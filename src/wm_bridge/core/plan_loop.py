@@ -43,6 +43,9 @@ class PlanLoop:
         speed: node seconds per second of the clock.
         observe: told the joints of every observation that is planned from, all of the robot's.
 
+    Attributes:
+        config: see above. names: (A,) planned joints. counts: since construction.
+
     Raises:
         ValueError: the planner controls a joint that the robot does not have.
     """
@@ -59,7 +62,7 @@ class PlanLoop:
     ) -> None:
         self._planner = planner
         self._observe, self._speed = observe, speed
-        self._config = config or PlanLoopConfig()
+        self.config = config or PlanLoopConfig()
         self._stages = Stages(goal_config)
         self._goals: tuple[tuple[GoalKind, Any], ...] = ()  # asked for, and as the planner has it
         self._clock = clock
@@ -82,7 +85,7 @@ class PlanLoop:
     @property
     def delay_s(self) -> float:
         """From a frame to the time when its plan is followed, as it is compensated."""
-        return self._measured_s if self._config.delay_s is None else self._config.delay_s
+        return self._measured_s if self.config.delay_s is None else self.config.delay_s
 
     def set_goal(self, asked: Asked, now_ns: int, goal_config: GoalConfig | None = None) -> GoalAnswer:
         """Start pursuing a goal, or pictures in a row; one that the planner rejects leaves all as it was.
@@ -113,8 +116,8 @@ class PlanLoop:
         if isinstance(goal, PoseGoal):
             return self._planner.pose_goal(goal.position, goal.rotation)
         if goal.mask is None:
-            return self._planner.encode_goal(goal.picture, self._config.target)
-        return self._planner.encode_goal(goal.picture, self._config.target, goal.mask)
+            return self._planner.encode_goal(goal.picture, self.config.target)
+        return self._planner.encode_goal(goal.picture, self.config.target, goal.mask)
 
     def _pursue(self, goal: Any) -> None:
         self._planner.set_goal(goal)
@@ -166,7 +169,7 @@ class PlanLoop:
         total_ns = self._clock() - begin
         if trajectory is not None:
             self._note_delay(now_ns - stamp_ns + round(total_ns * self._speed))
-            if self._config.delay_s != 0.0:
+            if self.config.delay_s != 0.0:
                 self._committed.send(trajectory, stamp_ns + round(self.delay_s * 1e9))
         return PlanStep(trajectory, plan, summary, status, refused, plan_ns * 1e-9, total_ns * 1e-9)
 
@@ -193,16 +196,16 @@ class PlanLoop:
         if frame.stamp_ns <= self._last_stamp_ns and now_ns >= self._last_stamp_ns:
             return "camera frame is not newer than the last one"
         age_ms = (now_ns - frame.stamp_ns) / MS
-        if age_ms > self._config.max_age_ms:
-            return f"camera frame is {age_ms:.0f} ms old, limit {self._config.max_age_ms:.0f} ms"
+        if age_ms > self.config.max_age_ms:
+            return f"camera frame is {age_ms:.0f} ms old, limit {self.config.max_age_ms:.0f} ms"
         skew_ms = abs(joints.stamp_ns - frame.stamp_ns) / MS
-        if skew_ms > self._config.max_skew_ms:
+        if skew_ms > self.config.max_skew_ms:
             return f"joints are {skew_ms:.0f} ms away from the frame; align them first"
         return ""
 
     def _ahead(self, observation: Observation) -> FloatArray:
         """(K, A) rad: what will have been sent after each period until the plan is followed."""
-        if self._config.delay_s == 0.0:
+        if self.config.delay_s == 0.0:
             return np.empty((0, len(self.names)))
         period_s = self._planner.period_s
         count = min(math.floor(self.delay_s / period_s + 0.5), _MOST_AHEAD)
@@ -227,7 +230,7 @@ class PlanLoop:
         if periods != 1:
             later["periods"] = periods
         try:
-            plan = self._planner.plan(image, position, reference, self._config.deadline_s, **later)
+            plan = self._planner.plan(image, position, reference, self.config.deadline_s, **later)
             references = np.asarray(plan.references, dtype=np.float64)
         except Exception as error:  # noqa: BLE001  the planner is foreign code
             return None, f"planner failed: {error}"
@@ -239,7 +242,7 @@ class PlanLoop:
 
     def _summary(self, plan: PlanView, observation: Observation) -> PlanSummary:
         asked, goal = self._goals[self._stages.stage]
-        hand = self._config.target == "hand"
+        hand = self.config.target == "hand"
         joints = observation.joints
         speed = np.abs(joints.velocity[find_joints(self.names, joints.names)]).max()
         distance_m = plan.distance_m if hand or not isinstance(asked, PictureGoal) else plan.object_distance_m
@@ -256,7 +259,7 @@ class PlanLoop:
         )
 
     def _trajectory(self, plan: PlanView, reference: FloatArray, ahead: FloatArray, stamp_ns: int) -> Trajectory:
-        points = np.asarray(plan.references, dtype=np.float64)[: self._config.points]
+        points = np.asarray(plan.references, dtype=np.float64)[: self.config.points]
         points = np.clip(points, self._lower, self._upper)
         period_s, begin = self._planner.period_s, ahead[-1] if len(ahead) else reference
         return path_through(self.names, begin, points, period_s, len(ahead) * period_s, stamp_ns)

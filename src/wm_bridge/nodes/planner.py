@@ -12,16 +12,13 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from sensor_msgs.msg import Image
 from wm_interfaces.action import ReachGoal
 
-from wm_bridge import resources
 from wm_bridge.core.axes import Axes
-from wm_bridge.core.effector import EffectorMotion, give_kinematics
 from wm_bridge.core.goal import GoalConfig, Outcome
-from wm_bridge.core.joints import find_joints
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.subject import camera_subject, robot_subject
-from wm_bridge.core.types import JointState
 from wm_bridge.errors import UserError
+from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import qos, realtime
 from wm_bridge.ros.diagnostics import ERROR, OK, WARN, Diagnostics
@@ -31,8 +28,6 @@ from wm_bridge.ros.observe import Observer
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.plan_output import PlanOutput
 from wm_bridge.ros.pursuit import Pursuit, PursuitConfig
-from wm_bridge.safety.clearance import Clearance
-from wm_bridge.safety.config import SafetyConfig
 
 @dataclass(frozen=True)
 class PlannerParams:
@@ -89,8 +84,7 @@ class PlannerNode(LifecycleNode):
         except (FileNotFoundError, ValueError) as error:
             raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
         self.planner: Any = None
-        self._clearance: Clearance | None = None
-        self._motion: EffectorMotion | None = None
+        self._equipped: EquippedPlanner | None = None
         self._speed = params.realtime_factor if self.get_parameter("use_sim_time").value else 1.0
         self._pursuit: Pursuit | None = None
         self._image: Image | None = None
@@ -133,7 +127,15 @@ class PlannerNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take goals from now on."""
-        config = PursuitConfig(self._goal_config, float(self.planner.period_s), self.params.blind_s, self._frame, self._speed)
+        config = PursuitConfig(
+            self._goal_config,
+            float(self.planner.period_s),
+            self.params.blind_s,
+            self._frame,
+            self._speed,
+            self.spec.name,
+            self._equipped.description() if self._equipped is not None else {},
+        )
         self._pursuit = Pursuit(self, config, self._make_loop, self._observer, self._output, self._planned)
         if self._image is not None:
             self._pursuit.see(self._image)
@@ -146,7 +148,7 @@ class PlannerNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the world model."""
-        self.planner, self._camera = None, ""
+        self.planner, self._equipped, self._camera = None, None, ""
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -170,62 +172,21 @@ class PlannerNode(LifecycleNode):
                 )
 
     def _load(self) -> Any:
-        from wm_planner.config import PlannerConfig, load_config
         from wm_planner.errors import PlannerError
-        from wm_planner.mpc import Planner
-        from wm_planner.vjepa.store import is_imported
 
         params = self.params
+        setup = PlannerSetup(params.checkpoint, params.encoder, params.search, params.trust, params.seed, params.threads)
+        self._equipped = EquippedPlanner(setup, self.spec, self._axes)
+        planner = self._equipped.planner
         try:
-            path = self._checkpoint()
-            vjepa = is_imported(path)
-            usual = resources.path("config/vjepa_planner.yaml" if vjepa else "config/compact_planner.yaml")
-            changes = {"threads": params.threads, **(self._axes.settings() if self._axes else {})}
-            config = load_config(PlannerConfig, Path(params.search) if params.search else usual, changes)
-            planner = self._load_vjepa(path, config) if vjepa else Planner.load(path, config, seed=params.seed)
-            PlanLoop(planner, self.spec)  # refuses foreign joints
-            self._clearance = self._clearance_for(planner)
-            planner.intrusion = self._clearance
-            self._motion = self._motion_for(planner)
             if params.probe_axes:
                 planner = self._probe(planner)
             elif params.landscape:
                 planner = self._surveyed(planner)
-        except (PlannerError, ValueError, OSError) as error:
-            raise UserError(
-                f"cannot plan with {params.checkpoint or 'the shipped checkpoint'}: {error}",
-                "name a checkpoint made for this robot: parameter checkpoint",
-                exit_code=2,
-            ) from error
-        self.get_logger().info(f"world model {path.name} for {len(planner.joint_names)} joints")
+        except (PlannerError, ValueError) as error:
+            raise UserError(str(error), "correct the node's parameters", exit_code=2) from error
+        self.get_logger().info(f"world model {self._equipped.checkpoint.name} for {len(planner.joint_names)} joints")
         return planner
-
-    def _load_vjepa(self, path: Path, config: Any) -> Any:
-        from wm_planner.vjepa.planner import ACPlanner
-
-        names = tuple(self.spec.groups[next(iter(self.spec.tools))])
-        index = find_joints(names, self.spec.joint_names)
-        limits = (self.spec.lower[index], self.spec.upper[index], self.spec.velocity[index])
-        encoder = Path(self.params.encoder) if self.params.encoder else None
-        return ACPlanner.load(path, config, names, limits, encoder, self.params.seed)
-
-    def _checkpoint(self) -> Path:
-        from wm_planner.weights import shipped_checkpoint
-
-        return Path(self.params.checkpoint) if self.params.checkpoint else shipped_checkpoint(self.spec.name)
-
-    def _clearance_for(self, planner: Any) -> Clearance | None:
-        """What the safety node's distances leave free; None when it keeps none."""
-        config = SafetyConfig.load(self.spec.safety_path())
-        if not (config.scene.enabled and self.spec.urdf):
-            return None
-        return Clearance(self.spec, config, planner.joint_names)
-
-    def _motion_for(self, planner: Any) -> EffectorMotion | None:
-        """Where joints bring the tool; None when no arm of the robot is described that has them."""
-        if not (self.spec.urdf and any(set(planner.joint_names) <= set(self.spec.groups[arm]) for arm in self.spec.tools)):
-            return None
-        return give_kinematics(planner, self.spec)
 
     def _surveyed(self, planner: Any) -> Any:
         """A planner that shows the energy around each frame."""
@@ -247,7 +208,8 @@ class PlannerNode(LifecycleNode):
         from wm_bridge.core.axes_probe import AxesProbe, Look
         from wm_planner.axes import Glimpse, believed_move
 
-        if self._motion is None or planner.config.action_space == "joints":
+        motion = self._equipped.motion if self._equipped is not None else None
+        if motion is None or planner.config.action_space == "joints":
             raise ValueError("probe_axes moves the tool: set action_space: end_effector in the search file")
         size = min(0.04, 0.5 * float(planner.space.spec.scale[0]) * planner.config.horizon / 1.2)
 
@@ -263,37 +225,21 @@ class PlannerNode(LifecycleNode):
             found = f"turned by {probe.axes.angle_deg:.1f} deg, standard error {probe.axes.error_deg:.1f}, {probe.axes.moves} moves"
             self.get_logger().info(f"action axes {found}: {self.params.probe_axes}")
 
-        return AxesProbe(planner, self._motion, believe, size_m=size, finished=finished)
-
-    def _observe(self, joints: JointState) -> None:
-        """Where the joints are that are not planned."""
-        for part in (self._clearance, self._motion):
-            if part is not None:
-                part.observe(joints)
+        return AxesProbe(planner, motion, believe, size_m=size, finished=finished)
 
     def _judge_by_calibration(self) -> None:
         """Use the calibration of this robot, camera and model, whenever the camera is another; none fits: trust is unknown."""
-        from wm_planner.errors import PlannerError
-        from wm_planner.trust.calibration import Calibration, Subject, trust_path
-
-        image = self._image
-        if image is None:
+        image, equipped = self._image, self._equipped
+        if image is None or equipped is None:
             return
         camera = camera_subject(image.header.frame_id.removeprefix(self.params.tf_prefix), image.width, image.height)
         if camera == self._camera:
             return
-        self._camera, self._trust_problem = camera, ""
-        if not hasattr(self.planner, "watch"):
-            self._trust_problem = "trust unknown: this planner has no monitor"
-            return
+        self._camera = camera
         robot = robot_subject(self.spec.name, bool(self.get_parameter("use_sim_time").value))
-        path = Path(self.params.trust) if self.params.trust else trust_path(self._checkpoint())
-        try:
-            calibration = Calibration.load(path, Subject(robot, camera, self.planner.name))
-        except PlannerError as error:
-            calibration, self._trust_problem = None, f"trust unknown: {error}"
+        self._trust_problem = equipped.judge_by_calibration(robot, camera)
+        if self._trust_problem:
             self.get_logger().warning(self._trust_problem)
-        self.planner.watch.use(calibration)
 
     def _make_loop(self, target: str) -> PlanLoop:
         self._judge_by_calibration()
@@ -305,7 +251,8 @@ class PlannerNode(LifecycleNode):
             delay_s=None if params.delay_ms < 0.0 else params.delay_ms * 1e-3,
             target=target,
         )
-        return PlanLoop(self.planner, self.spec, config, speed=self._speed, observe=self._observe)
+        observe = self._equipped.observe if self._equipped is not None else None
+        return PlanLoop(self.planner, self.spec, config, speed=self._speed, observe=observe)
 
     # What comes in ------------------------------------------------------------------------
 

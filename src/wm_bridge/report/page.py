@@ -25,7 +25,6 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
     Args:
         report: what is in report.json. video: shown when it is there, by its name.
     """
-    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     notes = [text for text in (report.get("error"), report.get("bag_note")) if text]
     outcomes = [f"goal {k}: {entry.get('outcome', 'not known')}" for k, entry in enumerate(report.get("goals", []), 1)]
     times = report.get("planning", {})
@@ -35,18 +34,22 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
     links = ['<a href="report.json">report.json</a>', "<code>bag/</code> (mcap)"]
     if video is not None and video.is_file():
         links.insert(0, f'<a href="{html.escape(video.name)}">{html.escape(video.name)}</a>')
-    path.write_text(
-        template.substitute(
-            title=html.escape(f"Run {path.parent.name}"),
-            notes="".join(f'<p class="note">{html.escape(text)}</p>' for text in notes),
-            summary=html.escape(summary),
-            goals="".join(_goal(number, report, recording, goal) for number, goal in enumerate(goals)),
-            interventions=_interventions(report.get("interventions", [])),
-            facts=table((name, report[name]) for name in _FACTS if report.get(name) is not None),
-            links=" · ".join(links),
-        ),
-        encoding="utf-8",
-    )
+    body = [
+        f"<p>{html.escape(summary)}</p>",
+        *(_goal(number, report, recording, goal) for number, goal in enumerate(goals)),
+        f"<h2>What the safety node did</h2>{_interventions(report.get('interventions', []))}",
+        "<p>Ticks of 10 ms while the safety node was enabled. STALE_COMMAND outside of goals is the normal hold between two goals.</p>",
+        f"<h2>Run</h2>{table((name, report[name]) for name in _FACTS if report.get(name) is not None)}",
+        f"<p>{' · '.join(links)}</p>",
+    ]
+    write_page(path, f"Run {path.parent.name}", notes, body)
+
+
+def write_page(path: Path, title: str, notes: Sequence[str], body: Sequence[str]) -> None:
+    """One HTML file: title and notes are text, the body's parts are HTML."""
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
+    shown = "".join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
+    path.write_text(template.substitute(title=html.escape(title), notes=shown, body="\n".join(body)), encoding="utf-8")
 
 
 def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Curve) -> str:
@@ -66,7 +69,7 @@ def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Cu
         ("distance, true (for scoring only)", _unit(entry.get("true_m"), "cm", 100)),
         ("distance at the start, true", _unit(entry.get("true_start_m"), "cm", 100)),
     ]
-    chart = f'<img src="data:image/png;base64,{base64.b64encode(chart_png(goal)).decode()}" alt="curves">' if goal.t.size else "<p>No plans.</p>"
+    chart = png_image(chart_png(goal), "curves") if goal.t.size else "<p>No plans.</p>"
     return f"<h2>Goal {number + 1}</h2>{figures}{table(rows)}{chart}"
 
 
@@ -88,9 +91,19 @@ def chart_png(goal: Curve) -> bytes:
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
+    return as_png(figure)
+
+
+def as_png(figure: Any) -> bytes:
+    """A matplotlib figure as PNG bytes."""
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()
+
+
+def png_image(data: bytes, alt: str) -> str:
+    """PNG bytes as an HTML picture."""
+    return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(alt)}">'
 
 
 def jpeg_uri(picture: ImageArray, quality: int = 85) -> str:
@@ -116,7 +129,7 @@ def _interventions(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table(rows: Any) -> str:
-    """Rows of two columns."""
+    """Rows of two texts as an HTML table."""
     return "<table>" + "".join(f"<tr><td>{html.escape(str(a))}</td><td>{html.escape(str(b))}</td></tr>" for a, b in rows) + "</table>"
 
 

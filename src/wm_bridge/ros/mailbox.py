@@ -13,6 +13,7 @@ from typing import Any
 from rclpy.callback_groups import CallbackGroup
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from wm_bridge.ros import qos
@@ -32,15 +33,17 @@ class Mailbox:
         name: topic, a row of ``qos.TOPICS``.
         depth: messages kept.
         raw: give serialized bytes.
+        other: message class and QoS of a topic that is no row of the table.
     """
 
-    def __init__(self, node: Node, name: str, depth: int = 100, raw: bool = False) -> None:
+    def __init__(self, node: Node, name: str, depth: int = 100, raw: bool = False, other: tuple[Any, QoSProfile] | None = None) -> None:
         self.name = name
+        kind, profile = other or (qos.message_type(name), qos.mailbox_profile(name, depth))
         self._subscription = node.create_subscription(
-            qos.message_type(name),
+            kind,
             name,
             _nothing,
-            qos.mailbox_profile(name, depth),
+            profile,
             callback_group=_Never(),
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
             raw=raw,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
 from rclpy.node import Node
 
-from wm_bridge.core.align import JointHistory
+from wm_bridge.core.observe import joints_at, reference_at
 from wm_bridge.core.types import Command, FloatArray, Frame, JointState, Observation
 from wm_bridge.ros import convert
 from wm_bridge.ros.mailbox import Recent
 
-_ECHO_NS = 200_000_000  # an older echo of hw/command is not planned from
+Value = TypeVar("Value")
 
 
 class Observer:
@@ -48,25 +50,16 @@ class Observer:
             return None
 
     def _joints_at(self, stamp_ns: int) -> JointState | None:
-        history = JointHistory()
-        for message in self._joints.around(stamp_ns):
-            try:
-                history.push(convert.from_joint_state(message))
-            except ValueError:
-                pass  # the safety node counts and reports it
-        return history.at(stamp_ns)
+        return joints_at(_readable(convert.from_joint_state, self._joints.around(stamp_ns)), stamp_ns)
 
     def _reference_at(self, stamp_ns: int) -> FloatArray | None:
-        """(J,) what was really sent at that time, else what was sent nearest to it."""
-        history, nearest, distance_ns = JointHistory(), None, _ECHO_NS
-        for message in self._commands.around(stamp_ns):
-            try:
-                command = convert.from_command(message)
-            except ValueError:
-                continue
-            rest = np.zeros(len(command.names))
-            history.push(JointState(command.names, command.position, command.velocity, rest, command.stamp_ns))
-            if abs(stamp_ns - command.stamp_ns) < distance_ns:
-                nearest, distance_ns = command.position, abs(stamp_ns - command.stamp_ns)
-        echo = history.at(stamp_ns)
-        return nearest if echo is None else echo.position
+        return reference_at(_readable(convert.from_command, self._commands.around(stamp_ns)), stamp_ns)
+
+
+def _readable(read: Callable[[Any], Value], messages: Iterable[Any]) -> Iterator[Value]:
+    """The values of messages; damaged ones are left out: the safety node counts and reports them."""
+    for message in messages:
+        try:
+            yield read(message)
+        except ValueError:
+            pass

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from std_msgs.msg import String
 
 from wm_bridge.core.plan_step import PlanStep
 from wm_bridge.core.types import Frame, ImageArray, Trajectory
@@ -31,6 +32,11 @@ class PlanOutput:
         self._paths = publisher(node, "wm/paths")
         self._goal = publisher(node, "wm/goal")
         self._goal_hand = publisher(node, "wm/goal_hand")
+        self._request = publisher(node, "wm/request")
+
+    def request(self, text: str) -> None:
+        """Tell recordings what is pursued from now on, see ``core.goal_record``."""
+        self._request.publish(String(data=text))
 
     def goal(self, picture: ImageArray) -> None:
         """Show the goal (H, W, 3) RGB that is pursued from now on."""

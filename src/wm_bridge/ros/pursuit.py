@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -18,6 +19,8 @@ from wm_interfaces.action import ReachGoal
 from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.goal_card import goal_card
 from wm_bridge.core.goal_kinds import stages_of
+from wm_bridge.core.goal_record import GoalRecord, to_text
+from wm_bridge.core.observe import due
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanStep
 from wm_bridge.core.waypoints import rest_at
@@ -41,6 +44,7 @@ class PursuitConfig:
         blind_s: without a usable picture for this long a goal fails.
         base_frame: frame of goals that are poses.
         speed: node seconds per second of the steady clock.
+        robot, planner: for recordings, see ``core.goal_record``.
     """
 
     goal: GoalConfig
@@ -48,6 +52,8 @@ class PursuitConfig:
     blind_s: float
     base_frame: str = ""
     speed: float = 1.0
+    robot: str = ""
+    planner: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Pursuit:
@@ -85,7 +91,7 @@ class Pursuit:
         self._active: Goal | None = None
         self._image: Image | None = None
         self._image_at = 0.0
-        self._planned_ns = 0
+        self._planned_ns = self._goals = 0
         self._thread = threading.Thread(target=self._work, name="planning", daemon=True)
         self._thread.start()
 
@@ -146,8 +152,7 @@ class Pursuit:
         """A picture that is one period (and not less) younger than the last one planned from."""
         if self._image is None:
             return False
-        stamp = convert.from_time(self._image.header.stamp)
-        return not 0 <= stamp - self._planned_ns < 0.95e9 * self._config.period_s
+        return due(convert.from_time(self._image.header.stamp), self._planned_ns, self._config.period_s)
 
     def _begin(self, goal: Goal) -> None:
         request = goal.handle.request
@@ -158,11 +163,15 @@ class Pursuit:
             self._finish(Outcome.REJECTED, str(error))
             return
         goal.loop = self._make_loop("hand" if request.target in ("", "hand") else "object")
-        answer = goal.loop.set_goal(asked, now_ns(self._node), goal_config(request, self._config.goal))
+        config = goal_config(request, self._config.goal)
+        answer = goal.loop.set_goal(asked, now_ns(self._node), config)
         if not answer.ok:
             self._finish(Outcome.REJECTED, answer.message)
             return
         goal.stages = stages_of(asked)
+        self._goals += 1
+        known = self._config
+        self._output.request(to_text(GoalRecord(goal.stages, config, goal.loop.config, self._goals, known.robot, known.planner)))
         self._show(goal, 1)
 
     def _show(self, goal: Goal, stage: int) -> None:
@@ -184,8 +193,8 @@ class Pursuit:
             )
             return
         with self._wake:
-            due, message, arrived = self._due(), self._image, self._image_at
-        if not due or message is None:
+            is_due, message, arrived = self._due(), self._image, self._image_at
+        if not is_due or message is None:
             self._observer.prepare()
             return
         observation = self._observer.observe(convert.from_image(message))

@@ -56,6 +56,7 @@ TOPICS = (
     Topic("wm/paths", "sensor_msgs/msg/PointCloud2", "planner"),
     Topic("wm/goal", "sensor_msgs/msg/Image", "planner", latched=True),
     Topic("wm/goal_hand", "geometry_msgs/msg/PointStamped", "planner", latched=True),
+    Topic("wm/request", "std_msgs/msg/String", "planner", latched=True),
     Topic("wm/landscape", "visualization_msgs/msg/MarkerArray", "planner", recorded=False, on_request=True),
     Topic("wm/plan", "visualization_msgs/msg/MarkerArray", "viz"),
     Topic("hw/command", "sensor_msgs/msg/JointState", "safety", deadline_ms=50),
@@ -70,6 +71,7 @@ TOPICS = (
     Topic("safety/obstacles", "visualization_msgs/msg/MarkerArray", "safety", latched=True),
     Topic("safety/markers", "visualization_msgs/msg/MarkerArray", "viz", latched=True),
     Topic("goal/image_path", "std_msgs/msg/String", ""),
+    Topic("record/mark", "std_msgs/msg/String", "", depth=10),
     Topic("/clock", "rosgraph_msgs/msg/Clock", "driver", reliable=False),
     Topic("/tf", "tf2_msgs/msg/TFMessage", "", depth=100),
     Topic("/tf_static", "tf2_msgs/msg/TFMessage", "", latched=True, depth=100),
@@ -98,11 +100,6 @@ def of_camera(name: str, camera: str) -> str:
     return f"{camera}/{name.removeprefix(_CAMERA)}" if name.startswith(_CAMERA) else name
 
 
-def is_picture(name: str, rest: str = "image_raw") -> bool:
-    """True for this topic of any camera node, as in ``camera2/image_raw``."""
-    return name.partition("/")[2] == rest
-
-
 def require_pictures(name: str) -> None:
     """Raise ValueError when this is no topic of uncompressed pictures of a camera node."""
     if name.strip("/").partition("/")[2] not in ("image_raw", "image_rect"):
@@ -117,8 +114,17 @@ def rows(cameras: Sequence[str] = ("camera",)) -> tuple[Topic, ...]:
 
 def message_type(name: str) -> Any:
     """Return the message class of a topic."""
-    package, _, kind = topic(name).type.split("/")
-    return getattr(importlib.import_module(f"{package}.msg"), kind)
+    return message_class(topic(name).type)
+
+
+def message_class(kind: str) -> Any:
+    """Return the class of a message type such as ``sensor_msgs/msg/Image``.
+
+    Raises:
+        ImportError, AttributeError, ValueError: it is not installed.
+    """
+    package, _, name = kind.split("/")
+    return getattr(importlib.import_module(f"{package}.msg"), name)
 
 
 def profile(name: str) -> QoSProfile:

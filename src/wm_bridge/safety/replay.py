@@ -97,13 +97,19 @@ class Report:
         return bool(self.different or self.contradicted)
 
 
-def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, config: SafetyConfig | None = None) -> Report:
+def replay(
+    found: Iterable[Entry],
+    sent: Mapping[int, Command] | None = None,
+    config: SafetyConfig | None = None,
+    watch: Callable[[Entry, Replayed], None] | None = None,
+) -> Report:
     """Feed a journal to a new filter and compare every answer.
 
     Args:
         found: see `entries`.
         sent: recorded commands by their counter (1 for the first), compared bit for bit as well.
         config: settings to use instead of the recorded ones.
+        watch: told of every entry before it is fed, with the filter as it is then.
 
     Raises:
         JournalError: the entries make no sense.
@@ -111,17 +117,19 @@ def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, co
     report, sent = Report(), sent or {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        again: _Again | None = None
+        again: Replayed | None = None
         for entry in found:
             if entry.kind == UNWRITABLE:
                 raise JournalError(f"entry {entry.number} could not be written down: {entry.arguments}")
             if entry.kind == BEGIN:
-                again = _Again(entry, folder, config, renewed=again is not None)
+                again = Replayed(entry, folder, config, renewed=again is not None)
                 if again.computed_by != computed_by():
                     report.note = f"recorded with {again.computed_by}; this is {computed_by()}: it may round differently"
                 continue
             if again is None:
                 raise JournalError(f"the journal begins with {entry.kind!r} instead of {BEGIN!r}")
+            if watch is not None:
+                watch(entry, again)
             try:
                 _one(entry, again, sent, report)
             except (TypeError, IndexError, KeyError, AttributeError) as error:
@@ -129,7 +137,7 @@ def replay(found: Iterable[Entry], sent: Mapping[int, Command] | None = None, co
     return report
 
 
-def _one(entry: Entry, again: _Again, sent: Mapping[int, Command], report: Report) -> None:
+def _one(entry: Entry, again: Replayed, sent: Mapping[int, Command], report: Report) -> None:
     lines: list[str] = []
     if entry.kind == TICK:
         report.ticks += 1
@@ -146,7 +154,7 @@ def _one(entry: Entry, again: _Again, sent: Mapping[int, Command], report: Repor
             lines = [f"tick {report.ticks} at {entry.arguments[0] * 1e-9:.3f} s", *_compare(entry.answer, command, verdict, recorded)]
     else:
         report.inputs += 1
-        answer = _plain(_CALLS[entry.kind](again.filter, entry.arguments, again.names))
+        answer = _plain(again.tell(entry.kind, entry.arguments))
         if answer != entry.answer:
             lines = [f"{entry.kind} before tick {report.ticks + 1}", f"  recorded answer: {entry.answer}", f"  answer now:      {answer}"]
     if lines:
@@ -195,7 +203,7 @@ def _named(mode: SafetyMode, reasons: Reason) -> str:
 # ---- the filter, built again -------------------------------------------------------
 
 
-class _Again:
+class Replayed:
     """A filter as the journal's first entry describes it, with the recorded clock.
 
     A filter renewed by a reset takes its first tick within that reset: its output is not sent (``unsent``).
@@ -223,6 +231,10 @@ class _Again:
         """One output, with the readings that the clock gave then."""
         self._readings = list(reversed(readings))
         return self.filter.tick(now_ns, steady_ns)
+
+    def tell(self, kind: str, arguments: tuple[Any, ...]) -> Any:
+        """Any other entry; gives the filter's answer."""
+        return _CALLS[kind](self.filter, arguments, self.names)
 
     def _clock(self) -> int:
         """The next reading; the last one again when the filter asks more often than then."""

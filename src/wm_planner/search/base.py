@@ -57,12 +57,16 @@ class WarmSearch(ABC):
     the best of the last call, moved on by ``shift``, and the proposals, beside its own candidates.
 
     Deviations and momentum of each dimension are those of the action space ``spec``.
+
+    Attributes:
+        iterations: of the next searches, at most; those of the settings at first.
     """
 
     differentiates = False
 
     def __init__(self, config: PlannerConfig, spec: ActionSpec, seed: int, clock: Clock = time.monotonic) -> None:
         self.config, self.action_dim, self.clock = config, len(spec.names), clock
+        self.iterations = config.iterations
         self.factor, self.momentum = spec.deviation_factor, spec.momentum
         self.generator = torch.Generator().manual_seed(seed)
         self.mixing = coloured_mixing(config.horizon, self.noise_beta)
@@ -106,7 +110,7 @@ class WarmSearch(ABC):
         config = self.config
         if not config.warm_start:
             self.reset()
-        trial = Trial(cost, project, config.elites, config.iterations, deadline, self.clock)
+        trial = Trial(cost, project, config.elites, self.iterations, deadline, self.clock)
         given = torch.cat([self.elites[: config.keep_elites], self.mean[None], proposals])
         centre = self.refine(trial, given, noise_scale)
         if not config.best_so_far:
