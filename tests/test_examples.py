@@ -51,3 +51,11 @@ def test_sending_a_goal_without_a_graph_or_a_picture_says_what_is_missing(ros_en
     assert done.returncode == 1 and "no planner in this ROS domain" in done.stdout, done.stderr
     done = run("send_goal.py", str(tmp_path / "nothing.png"), env=ros_env, cwd=tmp_path)
     assert done.returncode != 0 and "does not exist" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_recorded_run_is_a_regression_test(recorded_run: Path, ros_env: dict[str, str], tmp_path: Path) -> None:
+    checkpoint = str(recorded_run.parents[1] / "random.safetensors")
+    done = run("replay_regression.py", str(recorded_run), str(tmp_path / "run.golden"), "--checkpoint", checkpoint, env=ros_env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "wrote" in done.stdout and f"decisions as in {tmp_path / 'run.golden'}" in done.stdout

@@ -25,7 +25,7 @@ def opened(bag: Path) -> Iterator[tuple[Any, str]]:
     Raises:
         OSError, ValueError: no bag, or nothing in it that can be read.
     """
-    from rosbags.highlevel import AnyReader, AnyReaderError
+    from rosbags.highlevel import AnyReader
     from rosbags.typesys import Stores, get_typestore
 
     usual = get_typestore(Stores.ROS2_JAZZY)  # for bags of older formats, which hold no definitions
@@ -34,8 +34,8 @@ def opened(bag: Path) -> Iterator[tuple[Any, str]]:
         try:
             reader = AnyReader([bag], default_typestore=usual)
             reader.open()
-        except (AnyReaderError, OSError, AssertionError) as error:
-            why = str(error)
+        except Exception as error:  # noqa: BLE001  of a damaged file rosbags raises anything
+            why = str(error) or repr(error)
     if not why:
         try:
             yield reader, ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + MAGIC
+_HEADER = b"\x01" + struct.pack("<QI4sI", 12, 4, b"ros2", 0)
 _DATA_END = b"\x0f" + struct.pack("<QI", 4, 0)
 _LAST_DATA_OPCODE = 0x0D  # later ones belong to the summary, which a reader can do without
 _CHUNK = 0x06
@@ -53,6 +54,8 @@ def salvage(path: Path, into: Path) -> Path:
         while left > 0 and (block := source.read(min(left, 1 << 20))):
             copy.write(block)
             left -= len(block)
+        if copy.tell() == len(MAGIC):
+            copy.write(_HEADER)
         copy.write(shortened_chunk(source.read()))
         copy.write(_DATA_END + _FOOTER)
     return into

@@ -76,13 +76,12 @@ class BagWriter:
         self.parts: list[Part] = []
         if storage not in STORAGES:
             raise UserError(f"unknown storage {storage!r}", f"choose one of {', '.join(STORAGES)}", 2)
+        if path.exists():
+            raise UserError(f"{path} exists already, nothing was recorded", "choose a new folder; a bag is never written over", 2)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
+            path.mkdir(parents=True)
             (path / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))
             self._begin()
-        except FileExistsError as error:
-            raise UserError(f"{path} exists already, nothing was recorded", "choose a new folder; a bag is never written over", 2) from error
         except OSError as error:
             raise UserError(f"cannot record to {path}: {error}", "choose a new folder on a writable disk with space", 2) from error
 

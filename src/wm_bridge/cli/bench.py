@@ -21,6 +21,7 @@ BENCHES = {
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
     "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
     "bus": "NICO's servo bus on a pseudo-terminal: cycle, wire time, loop rate; --faults N: faults with N seeds each",
+    "data": "a recorded run planned again: identical, how fast, ten defects noticed",
     "startup": "seconds to the moving arm, size of .venv",
 }
 

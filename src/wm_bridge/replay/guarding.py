@@ -98,6 +98,7 @@ class _Forks:
         self._by_stamp = {p.stamp_ns: p for p in proposals}
         self._waiting = sorted((p for p in proposals if p.stamp_ns not in told), key=lambda p: p.now_ns)
         self._period_ns = period_ns
+        self._begun: set[int] = set()
         self._judged: dict[int, Judged] = {}
         self._fork: _Fork | None = None
         self._first_ns: int | None = None
@@ -106,7 +107,7 @@ class _Forks:
         """See ``safety.replay.replay``."""
         if entry.kind == "submit":
             proposal = self._by_stamp.get(int(entry.arguments[4]))
-            if proposal is not None and proposal.stamp_ns not in self._judged:
+            if proposal is not None and proposal.stamp_ns not in self._begun:
                 self._begin(proposal, recorded, *entry.arguments[5:7])
             return
         if entry.kind == TICK:
@@ -125,11 +126,12 @@ class _Forks:
         self._first_ns = now_ns if self._first_ns is None else self._first_ns
         while self._waiting and self._waiting[0].now_ns + self._period_ns <= now_ns:
             proposal = self._waiting.pop(0)
-            if proposal.stamp_ns not in self._judged and proposal.now_ns >= self._first_ns:
+            if proposal.stamp_ns not in self._begun and proposal.now_ns >= self._first_ns:
                 self._begin(proposal, recorded, now_ns, steady_ns)
 
     def _begin(self, proposal: Proposal, recorded: Replayed, now_ns: int, steady_ns: int) -> None:
         self._end()
+        self._begun.add(proposal.stamp_ns)
         self._fork = _Fork(proposal, copy.deepcopy(recorded), now_ns, steady_ns, self._period_ns)
 
     def _end(self) -> None:

@@ -124,7 +124,8 @@ def _chosen(pictures: Iterable[Picture], goal: RecordedGoal, end_ns: int, period
     if told:
         first: dict[int, Picture] = {}
         for picture in pictures:
-            first.setdefault(picture.stamp_ns, picture)
+            if picture.log_ns >= goal.log_ns - S:  # a clock that jumped back gives old stamps again
+                first.setdefault(picture.stamp_ns, picture)
         return [first[stamp] for stamp in goal.frames if stamp in first]
     found: list[Picture] = []
     for picture in pictures:

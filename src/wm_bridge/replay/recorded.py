@@ -232,7 +232,10 @@ def _action(recorded: Recorded, _: int, message: Any) -> None:
     names = tuple(message.joint_names)
     positions = np.array([p.positions for p in points], dtype=float).reshape(len(points), len(names))
     velocities = np.array([p.velocities if len(p.velocities) else np.zeros(len(names)) for p in points]).reshape(positions.shape)
-    recorded.actions[_stamp(message)] = Trajectory(names, times, positions, velocities, _stamp(message))
+    stamp = _stamp(message)
+    # The report of a plan comes after it; what has the same stamp and comes later is the rest of a goal that was cancelled.
+    if stamp not in recorded.plans or stamp not in recorded.actions:
+        recorded.actions[stamp] = Trajectory(names, times, positions, velocities, stamp)
 
 
 def _journal(recorded: Recorded, _: int, message: Any) -> None:

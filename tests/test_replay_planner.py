@@ -1,0 +1,219 @@
+"""A recorded run of the real graph through planner and safety filter again: as recorded, the same every time, and what is told of ugly bags."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from bag_editor import STRING, Message, edited, stamp_of, stamped
+
+from wm_bridge.bench.data_defects import DEFECTS, defect
+from wm_bridge.cli import replay as command
+from wm_bridge.errors import UserError
+from wm_bridge.planner_setup import PlannerSetup
+from wm_bridge.replay import golden
+from wm_bridge.replay.recorded import read
+from wm_bridge.replay.run import Replay, ReplaySettings, replay_planner
+from wm_bridge.replay.summary import summarise
+from wm_bridge.testing import assert_replay
+
+pytestmark = pytest.mark.slow
+S = 10**9
+PICTURES, STAMPED = "/camera/image_raw/compressed", ("/camera/image_raw/compressed", "/joint_states", "/hw/command", "/wm/report", "/wm/action")
+
+
+@pytest.fixture(scope="module")
+def settings(recorded_run: Path) -> ReplaySettings:
+    """With the world model of the run."""
+    return ReplaySettings(PlannerSetup(str(recorded_run.parents[1] / "random.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def replayed(recorded_run: Path, settings: ReplaySettings) -> Replay:
+    return replay_planner(recorded_run, settings)
+
+
+@pytest.fixture(scope="module")
+def golden_file(replayed: Replay, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("golden") / "run.golden"
+    golden.write(file, replayed)
+    return file
+
+
+def test_every_picture_is_judged_as_it_was_recorded(replayed: Replay) -> None:
+    summary = summarise(replayed)
+    rows = summary.rows
+    assert len(rows) == len(replayed.recorded.plans) >= 20 and not summary.refused
+    assert {row.goal for row in rows} == {1, 2}
+    # The same picture, joints and goal give the same energy; a reference may have been on its way then.
+    same = [row for row in rows if row.energy == row.recorded_energy]
+    assert len(same) >= 0.9 * len(rows)
+    assert summary.figures["plans_the_same"] >= 1, "no random number was drawn before the first plan"
+    assert summary.figures["cosine_p50"] > 0.5, "what is planned is what was done then"
+
+
+def test_the_recorded_filter_does_the_same_and_nothing_new_is_stopped(replayed: Replay) -> None:
+    (report,) = replayed.guarded.reports
+    assert not report.wrong and report.ticks > 200
+    assert set(replayed.guarded.judged) == {d.stamp_ns for d in replayed.decisions if d.trajectory is not None}
+    assert all(len(judged.modes) > 3 for judged in list(replayed.guarded.judged.values())[:-1]), "followed for a period"
+
+
+def test_the_same_bag_gives_the_same_decisions(recorded_run: Path, replayed: Replay, settings: ReplaySettings) -> None:
+    assert json.dumps(golden.rows(replay_planner(recorded_run, settings))) == json.dumps(golden.rows(replayed))
+
+
+def test_a_laboratory_tests_a_bag_in_three_lines(recorded_run: Path, golden_file: Path, settings: ReplaySettings) -> None:
+    replay = assert_replay(recorded_run, golden=golden_file, checkpoint=settings.planner.checkpoint, may_stop=0)
+    assert len(replay.decisions) >= 20
+    with defect("planner: two joints exchanged"), pytest.raises(AssertionError, match="decisions differ from the golden file"):
+        assert_replay(recorded_run, golden=golden_file, checkpoint=settings.planner.checkpoint)
+
+
+def test_a_defect_of_the_filter_is_noticed_without_a_golden_file(recorded_run: Path, settings: ReplaySettings) -> None:
+    with defect("filter: plan followed a tick late"), pytest.raises(AssertionError, match="safety filter answers otherwise than recorded"):
+        assert_replay(recorded_run, checkpoint=settings.planner.checkpoint)
+
+
+def test_there_are_ten_defects_and_each_is_undone() -> None:
+    assert len(DEFECTS) == 10
+    for name, (owner, attribute, _) in DEFECTS.items():
+        before = vars(owner)[attribute]
+        with defect(name):
+            assert vars(owner)[attribute] is not before
+        assert vars(owner)[attribute] is before
+
+
+def test_the_command_writes_and_compares_with_code_and_page(
+    recorded_run: Path, golden_file: Path, settings: ReplaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [str(recorded_run), "--checkpoint", settings.planner.checkpoint, "--golden", str(golden_file)]
+    assert command.main([*arguments, "--html", str(tmp_path / "page.html"), "--json", str(tmp_path / "figures.json")]) == 0
+    out = capsys.readouterr().out
+    assert "all as in the golden file" in out and "would have stopped the arm  " in out
+    assert json.loads((tmp_path / "figures.json").read_text())["golden_different"] == 0
+    assert "data:image/png" in (tmp_path / "page.html").read_text()
+    assert command.main([*arguments, "--set", "weight_smoothness=0.5"]) == 1
+    out = capsys.readouterr().out
+    assert "first: plan of goal 1" in out and "planner search.weight_smoothness: golden 0.02, now 0.5" in out
+
+
+def test_the_bag_says_what_was_run_and_how_it_went(recorded_run: Path) -> None:
+    information = yaml.safe_load((recorded_run / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    custom = information["custom_data"]
+    assert (custom["operator"], custom["note"], custom["label"], custom["take_overs"]) == ("a test", "3 goals", "success", "1")
+    assert [mark["mark"] for mark in json.loads(custom["marks"])] == ["success", "take_over: the operator held the arm"]
+    counts = {row["topic_metadata"]["name"]: row["message_count"] for row in information["topics_with_message_count"]}
+    assert (counts["/record/info"], counts["/record/mark"], counts["/wm/request"]) == (1, 2, 2)
+    recorded = read(recorded_run)
+    assert [type(goal.record.stages[0]).__name__ for goal in recorded.goals] == ["PictureGoal", "JointsGoal"]
+    assert recorded.goals[0].record.robot == "nico" and recorded.goals[1].record.number == 2
+    assert recorded.begin_ns > 0, "nothing is stamped before there is a clock"
+
+
+# Ugly bags ------------------------------------------------------------------------------------
+
+
+def middle(bag: Path) -> int:
+    """Recording time of the middle of the first goal."""
+    goal = read(bag).goals[0]
+    return goal.frames[len(goal.frames) // 2]
+
+
+def _no_camera(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
+    return (m for m in messages if not (m[0] == PICTURES and at_ns <= stamp_of(m[2]) < at_ns + S))
+
+
+def _clock_jumps(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
+    for topic, log_ns, data in messages:
+        back = topic in STAMPED and stamp_of(data) >= at_ns
+        yield topic, log_ns, stamped(data, stamp_of(data) - 5 * S) if back else data
+
+
+def _slower(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
+    kept = 0
+    for message in messages:
+        if message[0] == PICTURES and stamp_of(message[2]) >= at_ns:
+            kept += 1
+            if kept % 4:
+                continue
+        yield message
+
+
+def _doubled(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
+    for message in messages:
+        yield message
+        if message[0] == PICTURES and at_ns <= stamp_of(message[2]) < at_ns + S // 2:
+            yield message
+
+
+def _damaged(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
+    for topic, log_ns, data in messages:
+        yield topic, log_ns, data[: len(data) // 2] if topic == "/joint_states" and log_ns < at_ns else data
+
+
+UGLY = {
+    "no camera for a second": (_no_camera, "1 gap, the longest 1.05 s", 0.3),
+    "the clock jumps": (_clock_jumps, "the clock jumps back by 4.95 s", 0.3),
+    "a slower camera": (_slower, "the rate changes from 20.0 to 5.0 Hz", 0.3),
+    "doubled stamps": (_doubled, "with the stamp of the one before", 1.0),
+    "damaged joint states": (_damaged, "could not be understood and are left out", 0.3),
+}
+
+
+@pytest.mark.parametrize("name", UGLY)
+def test_an_ugly_bag_is_told_of_and_planned_as_far_as_it_goes(recorded_run: Path, settings: ReplaySettings, tmp_path: Path, name: str) -> None:
+    change, text, share = UGLY[name]
+    at_ns = middle(recorded_run)
+    bag = edited(recorded_run, tmp_path / "ugly", lambda messages: change(messages, at_ns))
+    replay = replay_planner(bag, settings)
+    assert text in "\n".join(replay.notes)
+    planned = [decision for decision in replay.decisions if decision.numbers]
+    assert len(planned) >= share * len(replay.recorded.plans) * 0.9
+    assert not any(report.wrong for report in replay.guarded.reports), "the journal was not touched"
+
+
+@pytest.mark.parametrize(
+    ("types", "text"),
+    [
+        ({"/joint_states": STRING}, "/joint_states holds std_msgs/msg/String, expected sensor_msgs/msg/JointState"),
+        ({PICTURES: "sensor_msgs/msg/JointState"}, "expected sensor_msgs/msg/CompressedImage"),
+        ({"/wm/request": "sensor_msgs/msg/JointState"}, "the bag lacks wm/request"),
+    ],
+)
+def test_a_topic_of_another_type_is_named(recorded_run: Path, settings: ReplaySettings, tmp_path: Path, types: dict[str, str], text: str) -> None:
+    bag = edited(recorded_run, tmp_path / "ugly", types=types)
+    try:
+        told = "\n".join(replay_planner(bag, settings).notes)
+    except UserError as error:
+        told = str(error)
+    assert text in told
+
+
+def test_other_qos_changes_nothing(recorded_run: Path, golden_file: Path, settings: ReplaySettings, tmp_path: Path) -> None:
+    bag = edited(recorded_run, tmp_path / "other", best_effort=True)
+    assert golden.compare(golden_file, replay_planner(bag, settings)).same
+
+
+def test_a_bag_cut_off_is_planned_up_to_the_cut(recorded_run: Path, settings: ReplaySettings, tmp_path: Path) -> None:
+    (file,) = recorded_run.glob("*.mcap")
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(file.read_bytes()[: file.stat().st_size * 9 // 10])
+    replay = replay_planner(cut, settings)
+    assert "cut off" in replay.notes[0] and 0 < len(replay.decisions) <= len(read(recorded_run).plans)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [({}, "no mcap file"), ({"bag_0.mcap": b""}, "is not an mcap file"), ({"metadata.yaml": b"[1, 2"}, "no mcap file"), ({"bag_0.db3": b"SQLite format 3\0 and then noise"}, "no bag database")],
+)
+def test_what_is_no_bag_ends_in_one_sentence(tmp_path: Path, content: dict[str, bytes], text: str) -> None:
+    folder = tmp_path / "bag"
+    folder.mkdir()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    with pytest.raises(UserError, match=text):
+        command.main([str(folder)])
