@@ -110,6 +110,7 @@ def test_the_bag_says_what_was_run_and_how_it_went(recorded_run: Path) -> None:
     assert (counts["/record/info"], counts["/record/mark"], counts["/wm/request"]) == (1, 2, 2)
     recorded = read(recorded_run)
     assert [type(goal.record.stages[0]).__name__ for goal in recorded.goals] == ["PictureGoal", "JointsGoal"]
+    assert recorded.goals[0].record.planner["image_topic"] == "camera/image_raw"
     assert recorded.goals[0].record.robot == "nico" and recorded.goals[1].record.number == 2
     assert recorded.begin_ns > 0, "nothing is stamped before there is a clock"
 
@@ -157,8 +158,8 @@ def _damaged(messages: Iterator[Message], at_ns: int) -> Iterable[Message]:
 
 UGLY = {
     "no camera for a second": (_no_camera, "1 gap, the longest 1.05 s", 0.3),
-    "the clock jumps": (_clock_jumps, "the clock jumps back by 4.95 s", 0.3),
-    "a slower camera": (_slower, "the rate changes from 20.0 to 5.0 Hz", 0.3),
+    "the clock jumps": (_clock_jumps, "the clock jumps back by 4.95 s", 0.15),
+    "a slower camera": (_slower, "the rate changes from 20.0 to 5.0 Hz", 0.15),
     "doubled stamps": (_doubled, "with the stamp of the one before", 1.0),
     "damaged joint states": (_damaged, "could not be understood and are left out", 0.3),
 }
@@ -173,7 +174,8 @@ def test_an_ugly_bag_is_told_of_and_planned_as_far_as_it_goes(recorded_run: Path
     assert text in "\n".join(replay.notes)
     planned = [decision for decision in replay.decisions if decision.numbers]
     assert len(planned) >= share * len(replay.recorded.plans) * 0.9
-    assert not any(report.wrong for report in replay.guarded.reports), "the journal was not touched"
+    touched = name == "the clock jumps"  # its hw/command are not those of the journal any more
+    assert any(report.wrong for report in replay.guarded.reports) is touched
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.core.goal_kinds import Asked, BagFrame, PictureGoal
 from wm_bridge.errors import UserError
 from wm_bridge.replay.guarding import Guarded, guard
-from wm_bridge.replay.recorded import CAMERA, Recorded, read
+from wm_bridge.replay.recorded import Recorded, read
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.replay import Report
 
@@ -112,7 +112,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--goal", metavar="GOAL", help=f"pursue this through the whole bag instead of the recorded goals: {FORMS}")
     parser.add_argument("--robot", default="", help="name in config/robots (default: the recorded one)")
     parser.add_argument("--namespace", default="", help="of the recorded graph, where a bag holds several")
-    parser.add_argument("--camera", default=CAMERA, metavar="TOPIC", help=f"of the pictures (default {CAMERA})")
+    parser.add_argument("--camera", default="", metavar="TOPIC", help="of the pictures (default: the one that was planned from)")
     return parser.parse_args(argv)
 
 

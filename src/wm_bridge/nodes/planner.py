@@ -134,7 +134,11 @@ class PlannerNode(LifecycleNode):
             self._frame,
             self._speed,
             self.spec.name,
-            self._equipped.description() if self._equipped is not None else {},
+            {
+                **(self._equipped.description() if self._equipped is not None else {}),
+                "image_topic": self.params.image_topic,
+                "tf_prefix": self.params.tf_prefix,
+            },
         )
         self._pursuit = Pursuit(self, config, self._make_loop, self._observer, self._output, self._planned)
         if self._image is not None:

@@ -118,12 +118,12 @@ class Recorded:
         return (self.end_ns - self.begin_ns) / S
 
 
-def read(bag: Path, namespace: str = "", camera: str = CAMERA) -> Recorded:
+def read(bag: Path, namespace: str = "", camera: str = "") -> Recorded:
     """Read a bag, as far as it can be read; what is odd is told in ``notes``.
 
     Args:
         bag: folder or file of a bag. namespace: of the graph that was recorded. camera: topic of the pictures,
-            without ``/compressed``.
+            without ``/compressed``; "" = the one that was planned from.
 
     Raises:
         UserError: no such bag, or nothing in it that is a message.
@@ -132,6 +132,7 @@ def read(bag: Path, namespace: str = "", camera: str = CAMERA) -> Recorded:
     try:
         with opened(bag) as (reader, note):
             recorded.notes += [note] if note else []
+            camera = camera or _planned_from(reader, namespace)
             _read(reader, recorded, namespace, camera)
     except UserError:
         raise
@@ -179,6 +180,17 @@ def _read(reader: Any, recorded: Recorded, namespace: str, camera: str) -> None:
         recorded.notes.append(f"the bag cannot be read further than {(last - recorded.begin_ns) / S:.2f} s: {error}")
         recorded.end_ns = last
     recorded.notes += [f"{topic}: {count} message{'s' * (count > 1)} could not be understood and {'are' if count > 1 else 'is'} left out" for topic, count in damaged.items()]
+
+
+def _planned_from(reader: Any, namespace: str) -> str:
+    """Topic of the pictures that the planner node says it plans from."""
+    connections, _ = find(reader.connections, "wm/request", ("std_msgs/msg/String",), namespace)
+    for connection, _, data in reader.messages(connections) if connections else ():
+        try:
+            return str(from_text(str(reader.deserialize(data, connection.msgtype).data)).planner.get("image_topic") or CAMERA)
+        except ValueError:
+            continue
+    return CAMERA
 
 
 def _judge(recorded: Recorded, camera: str) -> None:

@@ -17,7 +17,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
 from wm_bridge.replay.guarding import Guarded, Proposal, guard
 from wm_bridge.replay.planning import Decision, plan_again, without_clock
-from wm_bridge.replay.recorded import CAMERA, Picture, Recorded, RecordedGoal, read, usual_goal
+from wm_bridge.replay.recorded import Picture, Recorded, RecordedGoal, read, usual_goal
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.config import SafetyConfig
 
@@ -44,7 +44,7 @@ class ReplaySettings:
     goal: Asked | None = None
     speed: float = 0.0
     namespace: str = ""
-    camera: str = CAMERA
+    camera: str = ""
     as_recorded: bool = True
 
 
@@ -105,7 +105,7 @@ def replay_planner(bag: Path, settings: ReplaySettings = ReplaySettings(), equip
 
     def make_loop(record: GoalRecord, picture: Picture) -> PlanLoop:
         height, width = picture.decoded().shape[:2]
-        camera = camera_subject(picture.frame_id, width, height)
+        camera = camera_subject(picture.frame_id.removeprefix(str(record.planner.get("tf_prefix", ""))), width, height)
         if camera not in cameras:
             cameras.add(camera)
             problem = equipped.judge_by_calibration(robot, camera)
