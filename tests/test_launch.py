@@ -13,7 +13,7 @@ import pytest
 from wm_bridge import arguments, graph
 from wm_bridge.errors import UserError
 
-FILES = {"sim": "sim.launch.py", "robot": "robot.launch.py"}
+FILES = {"sim": "sim.launch.py", "robot": "robot.launch.py", "replay": "replay.launch.py"}
 
 
 class Recorded:
@@ -39,7 +39,7 @@ def launch_api(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small ``launch`` where the real one is not installed (it is not on PyPI)."""
     for name, values in {
         "launch": {"LaunchDescription": Recorded},
-        "launch.actions": dict.fromkeys("DeclareLaunchArgument ExecuteProcess LogInfo OpaqueFunction RegisterEventHandler Shutdown".split(), Recorded),
+        "launch.actions": dict.fromkeys("DeclareLaunchArgument ExecuteProcess LogInfo OpaqueFunction RegisterEventHandler Shutdown TimerAction".split(), Recorded),
         "launch.event_handlers": {"OnProcessExit": Recorded},
         "launch.substitutions": {"LaunchConfiguration": Configuration},
         "launch_ros": {},
@@ -70,7 +70,7 @@ def groups(description: Any, returncode: int = 0, **values: str) -> list[list[An
     defaults = {argument.args[0]: argument.kwargs["default_value"] for argument in arguments}
     assert set(values) <= set(defaults)
     context = types.SimpleNamespace(launch_configurations={**defaults, **values})
-    waiting, found = function.kwargs["function"](context, *function.kwargs["args"]), []
+    waiting, found = function.kwargs["function"](context, *function.kwargs.get("args", [])), []
     while waiting:
         found.append([action for action in waiting if "package" in action.kwargs or "reason" in action.kwargs])
         handlers = [action.args[0] for action in waiting if action.args and isinstance(action.args[0], Recorded)]
@@ -90,7 +90,7 @@ def launched(description: Any, **values: str) -> list[Any]:
 
 @pytest.mark.parametrize("profile", FILES)
 def test_launch_starts_the_nodes_of_the_graph(launch_api: None, root: Path, profile: str) -> None:
-    nodes = launched(described(root, profile), bag="somewhere")
+    nodes = launched(described(root, profile), **({} if profile == "replay" else {"bag": "somewhere"}))
     entries = [entry for group in graph.stages(graph.load(profile)) for entry in group]
     assert [node.kwargs["name"] for node in nodes] == [entry.name for entry in entries]
     for node, entry in zip(nodes, entries, strict=True):
@@ -180,6 +180,21 @@ def test_rviz_opens_the_shipped_view_only_when_asked(launch_api: None, root: Pat
     rviz = launched(described(root, "sim"), rviz="true")[-1]
     assert rviz.kwargs["package"] == "rviz2"
     assert Path(rviz.kwargs["arguments"][1]) == root / "config" / "rviz" / "wm.rviz"
+
+
+def test_a_bag_is_played_on_its_clock_into_a_namespace_of_its_own(launch_api: None, root: Path) -> None:
+    description = described(root, "replay")
+    (actions,) = description.args
+    defaults = {argument.args[0]: argument.kwargs["default_value"] for argument in actions[:-1]}
+    context = types.SimpleNamespace(launch_configurations={**defaults, "play": "runs/x/bag", "rate": "2.0"})
+    *nodes, timer = actions[-1].kwargs["function"](context)
+    (process,) = timer.kwargs["actions"]
+    command = process.kwargs["cmd"]
+    assert command[:5] == ["ros2", "bag", "play", "runs/x/bag", "--clock"] and command[command.index("--rate") + 1] == "2.0"
+    assert "/hw/command:=/replay/recorded/hw/command" in command and "/joint_states:=/replay/joint_states" in command
+    assert "/clock" not in command and all(node.kwargs["namespace"] == "replay" for node in nodes if "package" in node.kwargs)
+    given = {node.kwargs["name"]: node.kwargs["parameters"][-1] for node in nodes if "package" in node.kwargs}
+    assert all(parameters["use_sim_time"] for parameters in given.values()) and given["planner"]["command_topic"] == "recorded/hw/command"
 
 
 @pytest.mark.parametrize("profile", FILES)

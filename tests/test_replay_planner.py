@@ -22,6 +22,7 @@ from wm_bridge.testing import assert_replay
 
 pytestmark = pytest.mark.slow
 S = 10**9
+JOURNAL = "/safety/journal"
 PICTURES, STAMPED = "/camera/image_raw/compressed", ("/camera/image_raw/compressed", "/joint_states", "/hw/command", "/wm/report", "/wm/action")
 
 
@@ -115,6 +116,14 @@ def test_the_bag_says_what_was_run_and_how_it_went(recorded_run: Path) -> None:
     assert recorded.begin_ns > 0, "nothing is stamped before there is a clock"
 
 
+def test_a_bag_is_played_to_the_real_nodes(recorded_run: Path, settings: ReplaySettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    figures = tmp_path / "figures.json"
+    assert command.main([str(recorded_run), "--ros", "--checkpoint", settings.planner.checkpoint, "--json", str(figures)]) == 0
+    found = json.loads(figures.read_text())
+    assert found["plans"] >= 10 and sum(found["safety_ticks_by_mode"].values()) > 200
+
+
 # Ugly bags ------------------------------------------------------------------------------------
 
 
@@ -169,13 +178,11 @@ UGLY = {
 def test_an_ugly_bag_is_told_of_and_planned_as_far_as_it_goes(recorded_run: Path, settings: ReplaySettings, tmp_path: Path, name: str) -> None:
     change, text, share = UGLY[name]
     at_ns = middle(recorded_run)
-    bag = edited(recorded_run, tmp_path / "ugly", lambda messages: change(messages, at_ns))
+    bag = edited(recorded_run, tmp_path / "ugly", lambda messages: (m for m in change(messages, at_ns) if m[0] != JOURNAL))
     replay = replay_planner(bag, settings)
-    assert text in "\n".join(replay.notes)
+    assert text in "\n".join(replay.notes) and "the safety filter was not run" in replay.notes[-1]
     planned = [decision for decision in replay.decisions if decision.numbers]
     assert len(planned) >= share * len(replay.recorded.plans) * 0.9
-    touched = name == "the clock jumps"  # its hw/command are not those of the journal any more
-    assert any(report.wrong for report in replay.guarded.reports) is touched
 
 
 @pytest.mark.parametrize(
@@ -187,7 +194,7 @@ def test_an_ugly_bag_is_told_of_and_planned_as_far_as_it_goes(recorded_run: Path
     ],
 )
 def test_a_topic_of_another_type_is_named(recorded_run: Path, settings: ReplaySettings, tmp_path: Path, types: dict[str, str], text: str) -> None:
-    bag = edited(recorded_run, tmp_path / "ugly", types=types)
+    bag = edited(recorded_run, tmp_path / "ugly", lambda messages: (m for m in messages if m[0] != JOURNAL), types)
     try:
         told = "\n".join(replay_planner(bag, settings).notes)
     except UserError as error:

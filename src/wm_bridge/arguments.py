@@ -56,7 +56,14 @@ SIM = {
     "realtime_factor": Argument("simulated seconds per second", ("driver", "safety", *CAMERAS, "planner"), "realtime_factor", "1.0"),
     "auto_enable": Argument("enable the safety node by itself (simulation only)", ("safety",), "auto_enable", "false", flag=True),
 }
-PROFILES = {"sim": {**COMMON, **SIM}, "robot": {**COMMON, **ROBOT}}
+REPLAY = {
+    "robot": COMMON["robot"],
+    "checkpoint": COMMON["checkpoint"],
+    "namespace": Argument("for all nodes and played topics, so that nothing reaches a robot", default="replay"),
+    "play": Argument("folder of the bag to play; empty: play it yourself"),
+    "rate": Argument("recorded seconds per second", default="1.0"),
+}
+PROFILES = {"sim": {**COMMON, **SIM}, "robot": {**COMMON, **ROBOT}, "replay": REPLAY}
 _NUMBERS = ("realtime_factor",)
 _FLAGS = {"true": True, "false": False}
 

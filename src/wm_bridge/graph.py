@@ -13,7 +13,7 @@ import yaml
 from wm_bridge import resources
 from wm_bridge.errors import UserError
 
-PROFILES = ("sim", "robot")
+PROFILES = ("sim", "robot", "replay")
 _NODE_KEYS = (
     "package executable profiles required respawn lifecycle after parameter_files parameters".split()
 )
@@ -77,7 +77,7 @@ def load(
     """Return the nodes of a profile: `stages` says how they are started, the last one is stopped first.
 
     Args:
-        profile: ``sim`` or ``robot``.
+        profile: ``sim``, ``robot`` or ``replay`` (a recording is played to the graph).
         overrides: parameters per node name; they win.
         skip: names of nodes to leave out.
         path: another graph file.

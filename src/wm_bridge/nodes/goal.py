@@ -15,6 +15,7 @@ from wm_interfaces.action import ReachGoal
 
 from wm_bridge.core.goal import Outcome
 from wm_bridge.core.goal_kinds import PictureGoal, Request
+from wm_bridge.core.goal_record import from_text
 from wm_bridge.core.goal_text import parse_goal
 from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
@@ -41,7 +42,7 @@ class GoalParams:
 
 
 class GoalNode(Node):
-    """``goal/image_path`` sends a goal in words; ``goal/capture`` keeps the camera's picture, ``goal/go`` sends it."""
+    """``goal/image_path`` sends a goal in words, ``goal/request`` a recorded one; ``goal/capture`` keeps the camera's picture, ``goal/go`` sends it."""
 
     def __init__(self) -> None:
         super().__init__("goal")
@@ -53,6 +54,7 @@ class GoalNode(Node):
         self._client = ActionClient(self, ReachGoal, "wm/reach_goal")
         subscribe(self, self.params.image_topic, self._on_image)
         subscribe(self, "goal/image_path", lambda message: self._send_text(message.data))
+        subscribe(self, "goal/request", lambda message: self._send_record(message.data))
         self.create_service(Trigger, "goal/capture", self._on_capture)
         self.create_service(Trigger, "goal/go", self._on_go)
         self.create_service(Trigger, "goal/cancel", self._on_cancel)
@@ -81,6 +83,24 @@ class GoalNode(Node):
             self.get_logger().error(str(error))
             return
         self._send(self._kept)
+
+    def _send_record(self, text: str) -> None:
+        """A goal of a recording, as the planner told it on ``wm/request``."""
+        try:
+            record = from_text(text)
+        except ValueError as error:
+            self._text = str(error)
+            self.get_logger().error(f"goal/request: {error}")
+            return
+        if not self._client.server_is_ready():
+            self._text = "no planner; is planner_node running and active?"
+            self.get_logger().error(self._text)
+            return
+        goal, asked = record.goal, record.stages[0] if len(record.stages) == 1 else record.stages
+        numbers = {name: getattr(goal, name) for name in ("tolerance_m", "tolerance_rad", "hold_s", "timeout_s", "switch_energy", "switch_hold_s")}
+        self._text = "sent"
+        request = to_request(asked, record.loop.target, **numbers)  # type: ignore[arg-type]  # several goals are pictures
+        self._client.send_goal_async(request).add_done_callback(self._on_answer)
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._live is not None

@@ -40,6 +40,7 @@ class PlannerParams:
     encoder: str = setting("", "V-JEPA 2-AC: file or folder of the encoder; empty = in the checkpoint")
     axes: str = setting("", "file of ./wm calibrate-axes: how the model's action axes lie to the robot; empty = as the base")
     trust: str = setting("", "path of its trust calibration; empty = the one beside the checkpoint")
+    command_topic: str = setting("hw/command", "the references that are really sent; of a played bag: recorded/hw/command")
     autostart: bool = setting(True, "configure and activate at start")
     seed: int = setting(0, "of the candidate sampling", 0, 2**31 - 1)
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
@@ -95,7 +96,7 @@ class PlannerNode(LifecycleNode):
 
         self._frame = params.tf_prefix + self.spec.base_frame
         self._output = PlanOutput(self, self._frame, params.deadline_ms)
-        self._observer = Observer(self)
+        self._observer = Observer(self, params.command_topic)
         subscribe(self, self.params.image_topic, self._on_image)
         self._server = ActionServer(
             self,

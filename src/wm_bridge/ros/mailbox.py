@@ -67,11 +67,12 @@ class Recent:
         node: owns the subscription.
         name: topic, a row of ``qos.TOPICS``.
         depth: messages kept.
+        topic: where it is heard; "" = under its own name.
     """
 
-    def __init__(self, node: Node, name: str, depth: int = 50) -> None:
-        self._box = Mailbox(node, name, depth, raw=True)
+    def __init__(self, node: Node, name: str, depth: int = 50, topic: str = "") -> None:
         self._kind = qos.message_type(name)
+        self._box = Mailbox(node, topic or name, depth, raw=True, other=(self._kind, qos.mailbox_profile(name, depth)))
         self._kept: deque[tuple[int, bytes]] = deque(maxlen=depth)
 
     def around(self, stamp_ns: int) -> list[Any]:

@@ -20,11 +20,14 @@ class Observer:
 
     Both topics come at control rate and are read once per plan, so they wait in mailboxes. Use it
     in one thread.
+
+    Args:
+        node: owns the subscriptions. command_topic: where ``hw/command`` is heard.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, command_topic: str = "hw/command") -> None:
         self._joints = Recent(node, "joint_states")
-        self._commands = Recent(node, "hw/command")
+        self._commands = Recent(node, "hw/command", topic=command_topic)
 
     def observe(self, frame: Frame) -> Observation | str:
         """The observation of a picture, or what is missing for it (it may be on its way)."""

@@ -71,6 +71,7 @@ TOPICS = (
     Topic("safety/obstacles", "visualization_msgs/msg/MarkerArray", "safety", latched=True),
     Topic("safety/markers", "visualization_msgs/msg/MarkerArray", "viz", latched=True),
     Topic("goal/image_path", "std_msgs/msg/String", ""),
+    Topic("goal/request", "std_msgs/msg/String", "", depth=5, recorded=False),
     Topic("record/mark", "std_msgs/msg/String", "", depth=10),
     Topic("/clock", "rosgraph_msgs/msg/Clock", "driver", reliable=False),
     Topic("/tf", "tf2_msgs/msg/TFMessage", "", depth=100),
