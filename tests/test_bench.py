@@ -346,3 +346,14 @@ def test_processor_time_is_that_of_the_process_and_only_grows_with_work() -> Non
         assert cpu_s(child.pid) < 0.3, "the parent counts"
     finally:
         child.communicate(b"\n")
+
+
+def test_camera_latency_runs_from_the_stamp_to_the_arrival() -> None:
+    from wm_bridge.bench.camera import Times, figures_of
+
+    stamps = [10**9 + k * 50_000_000 for k in range(101)]
+    arrived = [4.0 + 0.01 * k for k in range(101)]
+    figures, (name, text) = figures_of("sim", Times([2.0] * 101, arrived, stamps, 17.0))
+    assert figures["sim_p50_ms"] == 4.5 and abs(figures["sim_p99_ms"] - 4.99) < 1e-9
+    assert (figures["sim_hz"], figures["sim_written_p50_ms"], figures["sim_cpu_percent"], figures["sim_pictures"]) == (20.0, 2.0, 17.0, 101)
+    assert name == "sim" and "20.0 Hz" in text

@@ -14,8 +14,8 @@ from wm_bridge import arguments
 from wm_bridge.cli import bench, commands
 from wm_bridge.ros import qos
 
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/troubleshooting.md"]
-MADE_LATER = {"data/play", "outputs/model", "my_goal.png"}  # by the commands of the README themselves
+PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/troubleshooting.md", "docs/cameras.md"]
+MADE_LATER = {"runs/extrinsics.yaml", "data/play", "outputs/model", "my_goal.png"}  # by the commands of the README themselves
 
 
 def text(page: str) -> str:

@@ -7,11 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-import realsense_recording as recording
-from realsense_recording import BASELINE_M, CENTRE, COEFFICIENTS, FOCAL, HEIGHT, WIDTH
 
+from wm_bridge.cameras import recording
 from wm_bridge.cameras.base import CameraError
 from wm_bridge.cameras.realsense import RealSenseCamera, RealSenseSettings
+from wm_bridge.cameras.recording import BASELINE_M, CENTRE, COEFFICIENTS, FOCAL, HEIGHT, WIDTH
 from wm_bridge.cameras.stamps import DRIFT, ClockMap
 
 MS = 1_000_000

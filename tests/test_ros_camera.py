@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cv2
 import numpy as np
 import pytest
-import realsense_recording as recording
 from conftest import wait_until
-from realsense_recording import COEFFICIENTS, HEIGHT, WIDTH
 from ros_probe import Probe, probing, use_fast_dds_profile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from wm_bridge.bags.reader import opened
+from wm_bridge.calibration.board import Board
+from wm_bridge.calibration.simulated import simulate
+from wm_bridge.cameras import recording
 from wm_bridge.cameras.base import CameraInfo as CameraInfoValue
 from wm_bridge.cameras.calibration import write_calibration
-from wm_bridge.cameras.extrinsics import Extrinsics, write_extrinsics
-from wm_bridge.core.types import Frame
+from wm_bridge.cameras.extrinsics import Extrinsics, read_extrinsics, write_extrinsics
+from wm_bridge.cameras.recording import COEFFICIENTS, HEIGHT, WIDTH
+from wm_bridge.core.types import Frame, JointState
+from wm_bridge.robots import spec as robots
 from wm_bridge.ros import convert, qos
 from wm_bridge.supervisor import Graph
 
@@ -183,3 +187,40 @@ def test_a_place_of_the_camera_that_makes_no_sense_is_refused(ros_env, tmp_path,
     command = [sys.executable, "-m", "wm_bridge.nodes.camera", "--ros-args", *words]
     done = subprocess.run(command, env=ros_env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and word in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_live_calibration_takes_a_view_at_every_posture_and_finds_the_camera(ros_env, tmp_path):
+    """The simulated robot's pictures and joints on the topics of a graph, one posture after another."""
+    spec = robots.load("nico")
+    scene = simulate(spec, Board(), spec.base_frame, spec.tools["right_arm"], seed=1, count=10, joint_deg=0.0)
+    use_fast_dds_profile(ros_env)
+    out = tmp_path / "where.yaml"
+    words = ["hand-eye", "--live", "--views", "9", "--out", str(out)]
+    command = [sys.executable, "-u", "-m", "wm_bridge.cli.main", "calibrate-camera", *words]
+    process = subprocess.Popen(command, env=ros_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        with probing(int(ros_env["ROS_DOMAIN_ID"])) as probe:
+            pictures, infos, states = (
+                probe.node.create_publisher(qos.message_type(name), name, qos.profile(name)) for name in ("camera/image_raw", "camera/camera_info", "joint_states")
+            )
+            heard: list[str] = []
+            threading.Thread(target=lambda: heard.extend(iter(process.stdout.readline, "")), daemon=True).start()
+            for count, shot in enumerate(scene.taker.shots):
+                q = np.array([shot.joints[name] for name in spec.joint_names])
+
+                def taken(count=count, shot=shot, q=q):
+                    now = probe.node.get_clock().now().nanoseconds
+                    states.publish(convert.to_joint_state(JointState(spec.joint_names, q, 0 * q, 0 * q, now)))
+                    if now - sent[-1] > 150_000_000:
+                        sent.append(now)
+                        infos.publish(convert.to_camera_info(scene.info, now))
+                        pictures.publish(convert.to_image(Frame(shot.picture, now, "front_optical")))
+                    return f"view {count + 1} taken" in "".join(heard) or process.poll() is not None
+
+                sent = [0]
+                wait_until(taken, 40.0, f"view {count + 1}: {heard[-3:]}")
+        assert process.wait(60.0) == 0, heard
+    finally:
+        process.kill()
+    assert np.linalg.norm(read_extrinsics(out).position - scene.T_link_camera[:3, 3]) < 2e-3
+    assert any("tilt or turn it more" in line or "enough" in line for line in heard)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wm_bridge.cli.demo import plain
+from wm_bridge.cli.demo import cpu_seconds, plain
 from wm_bridge.cli.demo_client import DemoClient
 from wm_bridge.core.goal_kinds import PictureGoal
 from wm_bridge.core.types import ImageArray
@@ -58,6 +60,23 @@ class Live:
         if not handle.accepted:
             raise UserError("the planner refused the goal; it is not active", "run ./wm doctor: is the checkpoint there?")
         return handle
+
+
+class CpuMeter:
+    """CPU time of a graph's nodes from now on."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._pids = {name: graph.process(name).pid for name in graph.nodes}
+        self._begin, self._used = time.monotonic(), self._seconds()
+
+    def percent(self) -> dict[str, float]:
+        """Share of one core that each node has used since, %; NaN for one that has ended."""
+        passed, now = time.monotonic() - self._begin, self._seconds()
+        return {name: 100.0 * (now[name] - self._used[name]) / passed for name in self._pids}
+
+    def _seconds(self) -> dict[str, float]:
+        found = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
+        return {name: used[0] if used is not None else math.nan for name, used in found.items()}
 
 
 @contextmanager

@@ -82,6 +82,7 @@ class Marks:
         command: first hw/command from this picture written.
         reports: stage durations of the planner, ms (preprocess, encode, plan, total).
         filter_ms: of every safety tick.
+        cpu_percent: share of one core that each node used.
     """
 
     clock: dict[int, int] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class Marks:
     command: dict[int, int] = field(default_factory=dict)
     reports: dict[int, tuple[float, float, float, float]] = field(default_factory=dict)
     filter_ms: list[float] = field(default_factory=list)
+    cpu_percent: dict[str, float] = field(default_factory=dict)
 
     def attach(self, listen: Callable[[str, Callable[..., None]], None]) -> None:
         """Subscribe through ``listen(topic, callback(message, info))``."""
@@ -203,7 +205,7 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
     from rclpy.action import ActionClient
     from wm_interfaces.action import ReachGoal
 
-    from wm_bridge.bench.live import live_graph, objects_of, settings
+    from wm_bridge.bench.live import CpuMeter, live_graph, objects_of, settings
     from wm_bridge.bench.reach_ros import draw
     from wm_bridge.robots import spec as robots
     from wm_bridge.ros.mailbox import Mailbox
@@ -218,7 +220,7 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
         client.enable()
         boxes: list[tuple[Mailbox, Callable[..., None]]] = []
         marks.attach(lambda name, callback: boxes.append((live.mailbox(name), callback)))
-        end = time.monotonic() + seconds
+        end, meter = time.monotonic() + seconds, CpuMeter(live.graph)
         with tqdm(total=round(seconds), unit="s") as bar:
             while time.monotonic() < end:
                 objects = objects_of(world, client.state())
@@ -235,6 +237,7 @@ def record(seconds: float, seed: int, checkpoint: Path, speed: float = 1.0) -> M
                     return bool(future.done() or time.monotonic() >= end)
 
                 client.wait(over, seconds + 60.0, "the planner gives no result for the goal")
+        marks.cpu_percent = meter.percent()
         client.disable()
         action.destroy()
     world.close()
@@ -268,5 +271,7 @@ def main(argv: list[str]) -> int:
     marks = record(args.seconds, args.seed, checkpoint, args.realtime_factor)
     figures, table = figures_of(passages(marks), np.diff(marks.complete()) * 1e-9)
     figures["realtime_factor"] = args.realtime_factor
+    figures |= {f"cpu_{name}_percent": share for name, share in marks.cpu_percent.items()}
+    table.append(("CPU of each node, % of one core", ", ".join(f"{name} {share:.0f}" for name, share in marks.cpu_percent.items())))
     BenchResult("pipeline", args.seed, weights, figures, table).show(args.json)
     return 0

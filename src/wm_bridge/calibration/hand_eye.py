@@ -85,7 +85,8 @@ def calibrate(views: Sequence[View], info: CameraInfo, board: Board, worst_mm: f
             )
         if not np.isfinite(view.A).all():
             raise CalibrationError(f"the joints of {view.seen.name} are not finite", "leave this view out")
-    used, rejected = list(views), []
+    used = list(views)
+    rejected: list[str] = []
     while True:
         if len(used) < max(LEAST_VIEWS, len(views) * 2 // 3):
             if not rejected:

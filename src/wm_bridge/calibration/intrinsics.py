@@ -56,7 +56,8 @@ def calibrate(views: Sequence[Seen], board: Board, model: str = "plumb_bob") -> 
         raise CalibrationError(f"{len(views)} views of the board, at least {LEAST_VIEWS} are needed", "take more pictures of it, from other angles")
     if len({seen.size for seen in views}) != 1:
         raise CalibrationError(f"pictures of different sizes: {sorted({seen.size for seen in views})}", "take all with the same camera and size")
-    used, rejected = list(views), []
+    used = list(views)
+    rejected: list[str] = []
     while True:
         info, errors = _fit(used, board, model)
         limit = max(3.0 * float(np.median(errors)), 0.3)

@@ -18,6 +18,7 @@ BENCHES = {
     "finetune": "reach on a changed robot and view, before and after fine-tuning with 50 to 500 episodes",
     "trust": "trust monitor: false alarms in nominal episodes, faults noticed",
     "pipeline": "camera stamp to hardware command through the real graph",
+    "camera": "a picture's stamp to its arrival, and the CPU of the camera node: simulated, OpenCV, RealSense recording",
     "faults": "break one thing at a time while the arm moves: does it stand, and how soon; --nightly",
     "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
     "bus": "NICO's servo bus on a pseudo-terminal: cycle, wire time, loop rate; --faults N: faults with N seeds each",

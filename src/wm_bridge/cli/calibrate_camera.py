@@ -46,6 +46,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     one.add_argument("--bag", type=Path, help="a recording of the graph")
     one.add_argument("--pictures", type=Path, metavar="FOLDER", help="pictures; for hand-eye with joints.yaml: a.png: {joint: rad, ...}")
     one.add_argument("--simulate", action="store_true", help="hand-eye: the simulated robot with a board in its hand; tells the true error as well")
+    source.add_argument("--seed", type=int, default=0, help="--simulate: of the postures and of the joints' errors")
     source.add_argument("--camera", default="camera", help="camera node, in a graph or bag (default camera)")
     source.add_argument("--views", type=int, default=25, help="--live ends after so many (default 25)")
     source.add_argument("--seconds", type=float, default=1800.0, help="--live: longest time")
@@ -145,7 +146,7 @@ def find_place(args: argparse.Namespace, board: Board) -> int:
     if args.simulate:
         from wm_bridge.calibration.simulated import simulate
 
-        scene = simulate(spec, board, camera_on, board_on, seed=0)
+        scene = simulate(spec, board, camera_on, board_on, args.seed)
         taker, info, truth = scene.taker, scene.info, scene.T_link_camera
     else:
         taker = views(args, board, True, info)

@@ -28,7 +28,7 @@ COMMANDS = {
     "robot": Command("wm_bridge.cli.robot", "the graph on a robot, a dry run unless --live: NICO, NICOL, any arm on ros2_control"),
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
-    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, bus, startup, safety, faults"),
+    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, camera, bus, startup, safety, faults"),
     "record": Command("wm_bridge.cli.record", "everything that a running graph says into a bag; marks of success and failure; --mend BAG"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through planner and safety filter again; --golden FILE says what differs"),
     "new-robot": Command("wm_bridge.cli.new_robot", "the files that describe an arm here, from its URDF; says what is left to fill in"),
