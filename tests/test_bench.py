@@ -333,7 +333,7 @@ def test_every_delay_is_run_with_and_without_compensation_and_goes_on(tmp_path: 
 
 
 def test_processor_time_is_that_of_the_process_and_only_grows_with_work() -> None:
-    from wm_bridge.bench.bus_graph import cpu_s
+    from wm_bridge.bench.live import cpu_s
 
     own = os.getpid()
     before, begin = cpu_s(own), time.process_time()

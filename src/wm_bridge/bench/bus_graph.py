@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 from rclpy.action import ActionClient
 from wm_interfaces.action import ReachGoal
 
 from wm_bridge.bench.bus_reach import Mirror, on_the_bus
-from wm_bridge.bench.live import live_graph
+from wm_bridge.bench.live import CpuMeter, live_graph
 from wm_bridge.bench.reach_ros import draw
 from wm_bridge.robots import spec as robots
 from wm_bridge.sim.closed_loop import LoopSettings
 from wm_bridge.sim.world import SimWorld
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _RATES = ("joint_states", "hw/command", "camera/image_raw", "wm/action")
 _SLICE_S = 0.5  # messages are fetched this often; the mailboxes hold five seconds
 _GOAL_S = 6.0
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of a process and its threads so far, s; not that of its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS  # utime, stime: fields 14 and 15 of proc(5)
 
 
 def run(seconds: float, seed: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
@@ -44,10 +35,9 @@ def run(seconds: float, seed: int) -> tuple[dict[str, float], list[tuple[str, st
         ended, sent = live.send(action, pictures[0], _GOAL_S, 1e-3).get_result_async(), 1
         boxes = {name: live.mailbox(name) for name in _RATES}
         live.client.wait(lambda: any(True for _ in boxes["wm/action"].take()), 20.0, "no plan")
-        nodes = {name: live.graph.process(name).pid for name in live.graph.nodes}
         for box in boxes.values():
             list(box.take())
-        counts, before, begin = dict.fromkeys(_RATES, 0), {name: cpu_s(pid) for name, pid in nodes.items()}, time.monotonic()
+        counts, meter, begin = dict.fromkeys(_RATES, 0), CpuMeter(live.graph), time.monotonic()
         while time.monotonic() - begin < seconds:
             until = min(begin + seconds, time.monotonic() + _SLICE_S)
             live.client.wait(lambda until=until: time.monotonic() >= until, _SLICE_S + 5.0, "time stands still")
@@ -56,7 +46,7 @@ def run(seconds: float, seed: int) -> tuple[dict[str, float], list[tuple[str, st
             if ended.done():  # there and back: planned for all the time
                 ended, sent = live.send(action, pictures[sent % 2], _GOAL_S, 1e-3).get_result_async(), sent + 1
         passed = time.monotonic() - begin
-        cost = {name: 100.0 * (cpu_s(pid) - before[name]) / passed for name, pid in nodes.items()}
+        cost = meter.percent()
         action.destroy()
     drawer.close()
     eye.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wm_bridge.cli.demo import cpu_seconds, plain
+from wm_bridge.cli.demo import plain
 from wm_bridge.cli.demo_client import DemoClient
 from wm_bridge.core.goal_kinds import PictureGoal
 from wm_bridge.core.types import ImageArray
@@ -75,8 +75,16 @@ class CpuMeter:
         return {name: 100.0 * (now[name] - self._used[name]) / passed for name in self._pids}
 
     def _seconds(self) -> dict[str, float]:
-        found = {name: cpu_seconds(pid) for name, pid in self._pids.items()}
-        return {name: used[0] if used is not None else math.nan for name, used in found.items()}
+        return {name: cpu_s(pid) for name, pid in self._pids.items()}
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process and its threads so far, s, not that of its children; NaN when it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: fields 14 and 15 of proc(5)
 
 
 @contextmanager
