@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -54,8 +55,9 @@ def test_sending_a_goal_without_a_graph_or_a_picture_says_what_is_missing(ros_en
 
 
 @pytest.mark.slow
-def test_a_recorded_run_is_a_regression_test(recorded_run: Path, ros_env: dict[str, str], tmp_path: Path) -> None:
-    checkpoint = str(recorded_run.parents[1] / "random.safetensors")
-    done = run("replay_regression.py", str(recorded_run), str(tmp_path / "run.golden"), "--checkpoint", checkpoint, env=ros_env, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "wrote" in done.stdout and f"decisions as in {tmp_path / 'run.golden'}" in done.stdout
+def test_a_recorded_run_is_a_regression_test(recorded_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script, file = ROOT / "examples" / "replay_regression.py", tmp_path / "run.golden"
+    monkeypatch.setattr(sys, "argv", [str(script), str(recorded_run), str(file), "--checkpoint", str(recorded_run.parents[1] / "random.safetensors")])
+    runpy.run_path(str(script), run_name="__main__")  # in this process, which has torch already
+    out = capsys.readouterr().out
+    assert f"wrote {file}" in out and f"decisions as in {file}" in out

@@ -32,7 +32,7 @@ class Argument:
 
 
 COMMON = {
-    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz"), "robot", "nico"),
+    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz", "recorder"), "robot", "nico"),
     "namespace": Argument("for all nodes of this arm"),
     "tf_prefix": Argument("before the names of all frames; empty: the namespace and a slash, /: none"),
     "checkpoint": Argument("world model; empty: the shipped one", ("planner",), "checkpoint"),

@@ -77,7 +77,7 @@ class BagWriter:
         if storage not in STORAGES:
             raise UserError(f"unknown storage {storage!r}", f"choose one of {', '.join(STORAGES)}", 2)
         if path.exists():
-            raise UserError(f"{path} exists already, nothing was recorded", "choose a new folder; a bag is never written over", 2)
+            raise UserError(f"cannot record to {path}: it exists already", "choose a new folder; a bag is never written over", 2)
         try:
             path.mkdir(parents=True)
             (path / _RESERVE).write_bytes(bytes(_RESERVE_BYTES))

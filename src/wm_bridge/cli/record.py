@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         os.environ["ROS_DOMAIN_ID"] = str(arguments.domain)
     out = (arguments.out or Path("bags") / time.strftime("%Y%m%d-%H%M%S")).absolute()
     if out.exists():
-        raise UserError(f"{out} exists already, nothing was recorded", "choose a new folder: --out FOLDER", 2)
+        raise UserError(f"cannot record to {out}: it exists already", "choose a new folder: --out FOLDER", 2)
     from rclpy.node import Node
 
     from wm_bridge.nodes.recorder import RecorderNode
