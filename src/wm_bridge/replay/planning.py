@@ -18,7 +18,7 @@ from wm_bridge.replay.recorded import Picture, Recorded, RecordedGoal
 
 S = 1_000_000_000
 _KEPT = 400  # joint states and commands around a picture
-_PATIENCE_NS = 500_000_000  # a picture waits so long for joints of its time
+_PATIENCE_NS = 3_000_000_000  # of recording time, that a picture waits for joints of its time
 MakeLoop = Callable[[GoalRecord, Picture], PlanLoop]
 
 
@@ -87,6 +87,9 @@ def _pursue(
         if index + 1 < len(pictures):
             coming = pool.submit(pictures[index + 1].decoded)
         before(picture)
+        if picture.stamp_ns in recorded.plans:  # the recorded planner had it in time, however late the recorder was
+            latest_ns = picture.stamp_ns + int(loop.config.max_age_ms * 1e6)
+            observed = (min(observed[0], latest_ns), *observed[1:])
         decision = _decide(loop, number, picture, observed, decoded)
         yield decision
         if loop.status.outcome is not None:
