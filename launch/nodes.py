@@ -26,7 +26,7 @@ def actions(context, profile):
     values = {name: LaunchConfiguration(name).perform(context) for name in context.launch_configurations}
     plan = arguments.plan(profile, values)
     namespace, tf_prefix = values.get("namespace", ""), values.get("tf_prefix", "")
-    entries = graph.load(profile, plan.overrides, plan.skip, cameras=plan.cameras, namespace=namespace, tf_prefix=tf_prefix)
+    entries = graph.load(profile, plan.overrides, plan.skip, cameras=plan.cameras, namespace=namespace, tf_prefix=tf_prefix, also=plan.also)
     found = [LogInfo(msg=note) for note in plan.notes]
     found += bring_up(graph.stages(entries))
     if values.get("rviz") == "true":

@@ -24,12 +24,13 @@ ALLOWED = {
     "robots": {"core", "sim"},
     "cameras": {"core", "sim", "robots.spec"},
     "calibration": {"core", "sim", "cameras", "robots.spec"},
-    "ros": {"core", "bags", "safety", "robots", "cameras"},
+    "ros": {"core", "bags", "safety", "robots", "cameras", "view.shown"},
+    "view": {"core"},
     "bags": {"core"},
     "dataset": {"core", "bags", "report.page", "report.sheet"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "replay": {"core", "bags", "safety", "robots.spec", "report", "planner_setup"},
-    "nodes": {"ros", "core", "bags", "safety", "robots", "cameras", "sim", "graph", "planner_setup"},
+    "nodes": {"ros", "core", "bags", "safety", "robots", "cameras", "sim", "view", "graph", "planner_setup"},
 }
 TORCH = {"nodes/planner.py", "planner_setup.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
 FOLDERS = ("docs", "examples", "src/wm_planner", "src/wm_bridge", "launch", "urdf", "config", "docker", "tests", "ros2_ws/src")

@@ -14,11 +14,11 @@ from wm_bridge import graph
 from wm_bridge.ros import qos
 
 POLICY = ROOT / "config" / "sros2" / "policy.xml"
-NODES = ("safety", "driver", "camera", "camera2", "planner", "goal", "viz", "recorder")
+NODES = ("safety", "driver", "camera", "camera2", "planner", "goal", "viz", "view", "recorder")
 CAMERAS = ("camera", "camera2")
 # Node -> files besides nodes/<name>.py that make its topics.
 HELPERS = {"planner": ["ros/plan_output.py", "ros/observe.py"]}
-PICTURES = {"planner", "safety", "goal"}  # of the camera that image_topic names
+PICTURES = {"planner", "safety", "goal", "view"}  # of the camera that image_topic names
 WRITES, READS = {"publisher"}, {"subscribe", "Recent", "Mailbox"}
 
 
@@ -60,7 +60,7 @@ def used(node: str) -> tuple[set[str], set[str], set[str]]:
 
 def test_every_node_of_the_graph_has_an_enclave_with_its_name() -> None:
     found = enclaves()
-    names = {entry.name for profile in graph.PROFILES for entry in graph.load(profile, cameras=CAMERAS)}
+    names = {entry.name for profile in graph.PROFILES for entry in graph.load(profile, cameras=CAMERAS, also=("view",))}
     assert names == set(NODES)
     for name in (*NODES, "operator"):
         assert [profile.get("node") for profile in found[f"/wm/{name}"].iter("profile")] == [name]

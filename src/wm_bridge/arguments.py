@@ -32,12 +32,13 @@ class Argument:
 
 
 COMMON = {
-    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz", "recorder"), "robot", "nico"),
+    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz", "recorder", "view"), "robot", "nico"),
     "namespace": Argument("for all nodes of this arm"),
     "tf_prefix": Argument("before the names of all frames; empty: the namespace and a slash, /: none"),
     "checkpoint": Argument("world model; empty: the shipped one", ("planner",), "checkpoint"),
     "bag": Argument("folder of a new bag; empty: record nothing", ("recorder",), "path"),
     "nodes": Argument("nodes of config/graph.yaml that are started on this host, with commas; all: every one", default="all"),
+    "view": Argument("port of the page for browsers (docs/view.md), usually 8080; empty: none", ("view",), "port"),
     "cameras": Argument("camera nodes of config/graph.yaml, as camera,camera2; the first is planned from; none: no camera", default="camera"),
 }
 ROBOT = {
@@ -74,12 +75,14 @@ class Plan:
 
     Attributes:
         overrides: parameters per node. skip: nodes left out. cameras: camera nodes. notes: what is to be told.
+        also: optional nodes that are started.
     """
 
     overrides: dict[str, dict[str, Parameter]]
     skip: tuple[str, ...]
     cameras: tuple[str, ...]
     notes: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
 
 def plan(profile: str, values: Mapping[str, str]) -> Plan:
@@ -93,8 +96,9 @@ def plan(profile: str, values: Mapping[str, str]) -> Plan:
     """
     values = {name: "" if text == "-" else text for name, text in values.items()}
     wanted = set(graph.names()) if values.get("nodes", "all") in ("", "all") else set(values["nodes"].split(","))
+    also = ("view",) if values.get("view") else ()
     cameras = tuple(name for name in (values.get("cameras") or "camera").split(",") if name and name != "none")
-    skip = [name for name in graph.names() if name not in wanted]
+    skip = [name for name in graph.names() if name not in wanted and name not in also]
     for name in wanted - set(graph.names()):
         raise UserError(f"node {name!r} is unknown", f"nodes of config/graph.yaml: {', '.join(graph.names())}", 2)
     if not values.get("bag") and "recorder" not in skip:
@@ -108,9 +112,9 @@ def plan(profile: str, values: Mapping[str, str]) -> Plan:
     for name, argument in PROFILES[profile].items():
         text = values.get(name, "")
         for node in argument.nodes if text else ():
-            if node not in skip and (node not in CAMERAS or node in cameras):
+            if node not in skip and (node not in CAMERAS or node in cameras) and (node != "view" or node in also):
                 overrides.setdefault(node, {})[argument.parameter] = _convert(name, argument)(text)
-    return Plan(overrides, tuple(skip), cameras, tuple(notes))
+    return Plan(overrides, tuple(skip), cameras, tuple(notes), also)
 
 
 def _convert(name: str, argument: Argument) -> Callable[[str], Parameter]:
@@ -119,7 +123,7 @@ def _convert(name: str, argument: Argument) -> Callable[[str], Parameter]:
             raise ValueError(f"{name} is {text!r}; give true or false")
         return _FLAGS[text]
 
-    return flag if argument.flag else float if name in _NUMBERS else str
+    return flag if argument.flag else float if name in _NUMBERS else int if name == "view" else str
 
 
 def _ships_model(robot: str) -> bool:

@@ -15,10 +15,10 @@ from wm_bridge.errors import UserError
 
 PROFILES = ("sim", "robot", "replay")
 _NODE_KEYS = (
-    "package executable profiles required respawn lifecycle after parameter_files parameters".split()
+    "package executable profiles optional required respawn lifecycle after parameter_files parameters".split()
 )
 _CAMERA = "camera_node"
-_PLAN_FROM = ("planner", "safety", "goal")
+_PLAN_FROM = ("planner", "safety", "goal", "view")
 _FRAMED = ("driver_node", "safety_node", _CAMERA, "planner_node", "viz_node")  # know tf_prefix
 Parameter = bool | int | float | str | list[Any]
 
@@ -73,6 +73,7 @@ def load(
     cameras: Sequence[str] = ("camera",),
     namespace: str = "",
     tf_prefix: str = "",
+    also: Iterable[str] = (),
 ) -> tuple[NodeEntry, ...]:
     """Return the nodes of a profile: `stages` says how they are started, the last one is stopped first.
 
@@ -84,6 +85,7 @@ def load(
         cameras: camera nodes that are started, the one that is planned from first; the others are left out.
         namespace: of all nodes, so that two arms share a ROS domain.
         tf_prefix: before the names of all frames; "" = the namespace and a slash, "/" = none.
+        also: names of optional nodes to start as well; all others of them are left out.
 
     Raises:
         UserError: unknown profile, node or key (names the nearest one), or a bad value.
@@ -99,12 +101,13 @@ def load(
     for key in common:
         _known(key, PROFILES, f"{path.name}: common: profile")
     nodes = data.get("nodes", {})
-    for name in (*(overrides or {}), *skip):
+    for name in (*(overrides or {}), *skip, *also):
         _known(name, nodes, "node")
     entries = []
     for name, values in nodes.items():
         entry, profiles = _entry(name, values, profile, common.get(profile, {}))
-        if profile in profiles and name not in tuple(skip) and (name in cameras or not entry.is_camera):
+        left_out = name in tuple(skip) or (values.get("optional", False) and name not in tuple(also))
+        if profile in profiles and not left_out and (name in cameras or not entry.is_camera):
             more = {**_seen(name, cameras), **_placed(entry, namespace, tf_prefix), **(overrides or {}).get(name, {})}
             entries.append(replace(entry, parameters={**entry.parameters, **more}, namespace=namespace.strip("/")))
     _check_cameras(cameras, nodes)
@@ -159,7 +162,7 @@ def _entry(
     after = values.get("after", {})
     for key in after:
         _known(key, PROFILES, f"{where}: after: profile")
-    for flag in ("required", "lifecycle", *(() if isinstance(respawn, list) else ("respawn",))):
+    for flag in ("optional", "required", "lifecycle", *(() if isinstance(respawn, list) else ("respawn",))):
         if not isinstance(values.get(flag, False), bool):
             raise UserError(f"{where}: {flag} is {values[flag]!r}", "give true or false", 2)
     parameters = values.get("parameters", {})

@@ -109,6 +109,7 @@ class Graph:
         cameras: Sequence[str] = ("camera",),
         namespace: str = "",
         tf_prefix: str = "",
+        also: Iterable[str] = (),
     ) -> Graph:
         """Start all nodes of a profile, group by group, and wait until each of them is there.
 
@@ -119,6 +120,7 @@ class Graph:
             say: gets one line per event; standard error by default.
             cameras: camera nodes, the one that is planned from first.
             namespace, tf_prefix: of this graph, see `graph.load`.
+            also: optional nodes to start as well.
 
         Raises:
             UserError: a node could not start; with the end of its log.
@@ -127,7 +129,7 @@ class Graph:
         given = {name: dict(values) for name, values in (overrides or {}).items()}
         if "recorder" not in tuple(skip):
             given.setdefault("recorder", {}).setdefault("path", str(run_dir / "bag"))
-        nodes = description.load(profile, given, skip, cameras=cameras, namespace=namespace, tf_prefix=tf_prefix)
+        nodes = description.load(profile, given, skip, cameras=cameras, namespace=namespace, tf_prefix=tf_prefix, also=also)
         running = cls(nodes, run_dir) if say is None else cls(nodes, run_dir, say)
         try:
             running._watcher.start()
@@ -300,13 +302,17 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the graph until Ctrl-C: ``python -m wm_bridge.supervisor [profile] [cameras=camera,camera2] [node.parameter=value ...]``."""
+    """Run the graph until Ctrl-C: ``python -m wm_bridge.supervisor [profile] [cameras=camera,camera2] [+node ...] [node.parameter=value ...]``.
+
+    ``+view`` starts an optional node.
+    """
     import yaml
 
     words = sys.argv[1:] if argv is None else argv
     profile, cameras = "sim", ["camera"]
     overrides: dict[str, dict[str, Parameter]] = {}
-    for word in words:
+    also = [word[1:] for word in words if word.startswith("+")]
+    for word in (word for word in words if not word.startswith("+")):
         key, found, value = word.partition("=")
         if not found:
             profile = word
@@ -320,7 +326,7 @@ def main(argv: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        with Graph.start(profile, overrides, cameras=cameras) as graph:
+        with Graph.start(profile, overrides, cameras=cameras, also=also) as graph:
             print(f"running in ROS_DOMAIN_ID={graph.domain}, logs in {graph.run_dir}; Ctrl-C stops", flush=True)
             while not stop.wait(0.2):
                 graph.check()

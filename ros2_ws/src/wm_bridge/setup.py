@@ -4,7 +4,7 @@ import os
 
 from setuptools import find_packages, setup
 
-NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "recorder")
+NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "view", "recorder")
 
 
 def tree(folder):

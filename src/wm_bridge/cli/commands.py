@@ -26,6 +26,8 @@ class Command:
 COMMANDS = {
     "demo": Command("wm_bridge.cli.demo", "a simulated NICO reaches a goal picture; leaves a bag, a video and a report"),
     "robot": Command("wm_bridge.cli.robot", "the graph on a robot, a dry run unless --live: NICO, NICOL, any arm on ros2_control"),
+    "view": Command("wm_bridge.cli.view", "a page in the browser for a running graph: what it sees, why it moves, goals, STOP"),
+    "goal": Command("wm_bridge.cli.goal", "give goals to a running graph (picture, camera, bag, joints, pose, a YAML list) and follow them"),
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, camera, bus, startup, safety, faults"),

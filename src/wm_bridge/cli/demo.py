@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from wm_bridge.cli.demo_progress import LiveLine, describe
+from wm_bridge.cli.demo_progress import LiveLine, describe, left
 from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.errors import UserError
 from wm_bridge.supervisor import Graph
@@ -40,6 +40,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder of the run (default runs/DATE-TIME)")
     parser.add_argument("--no-bag", action="store_true", help="record nothing (then no video and no curves)")
     parser.add_argument("--no-video", action="store_true", help="make no video")
+    parser.add_argument("--view", type=int, nargs="?", const=8080, metavar="PORT", help="a page in the browser (default port 8080); the graph stays until Ctrl-C")
     parser.add_argument("--rviz", action="store_true", help="print how to look at the run with RViz")
     parser.add_argument("--report", type=Path, metavar="RUN", help="only make the report of an earlier run again")
     return parser.parse_args(argv)
@@ -191,7 +192,9 @@ class Demo:
         if args.checkpoint is not None:
             overrides["planner"]["checkpoint"] = str(args.checkpoint)
         skip = ("recorder", "goal") if args.no_bag else ("goal",)
-        return Graph.start("sim", overrides, self.run_dir, skip, 120.0, say=self._say)
+        also = () if args.view is None else ("view",)
+        overrides.update({name: {"port": args.view} for name in also})
+        return Graph.start("sim", overrides, self.run_dir, skip, 120.0, say=self._say, also=also)
 
     def _say(self, text: str) -> None:
         self.events.append(text.splitlines()[0])
@@ -220,6 +223,8 @@ class Demo:
                 if number > 1:
                     goal = pool.submit(self._goal, scene, state).result()
                 reached += self._one(client, number, goal, pool, scene, state)
+            if self.args.view is not None:
+                self._stay(client, interrupt)
             client.disable()
         except KeyboardInterrupt:
             self.line.close()
@@ -230,6 +235,15 @@ class Demo:
             pool.submit(scene.close).result()
             client.close()
         return 0 if reached == self.args.goals else NOT_REACHED
+
+    def _stay(self, client: Any, interrupt: Interrupt) -> None:
+        """Until Ctrl-C, which is no failure any more, people give goals in the page."""
+        print("the graph stays: goals can be given in the page; Ctrl-C ends it", flush=True)
+        try:
+            client.wait(lambda: False, 1e9, "nobody ends the demo")
+        except KeyboardInterrupt:
+            client.cancel()
+            interrupt.number = 0
 
     def _one(self, client: Any, number: int, goal: Any, pool: ThreadPoolExecutor, scene: Any, state: Any) -> bool:
         """Pursue one goal; True when it was reached."""
@@ -253,9 +267,7 @@ class Demo:
         entry.update(outcome=result.outcome.name, message=result.message, duration_s=result.duration_s, plans=result.plans, decoded_m=result.distance_m, angle_rad=result.angle_rad, true_m=true_m)
         known = "not known (your own picture)" if true_m is None else f"{true_m * 100:.1f} cm"
         print(f"{result.outcome.name} after {result.duration_s:.1f} s: {result.message}")
-        way = f"{result.distance_m * 100:.1f} cm" if result.distance_m != 0.0 or result.angle_rad == 0.0 else ""
-        turn = f"{result.angle_rad:.3f} rad" if result.angle_rad != 0.0 else ""
-        print(f"  left to the goal: {', '.join(filter(None, (way, turn)))} as the planner sees it; hand {known} true (simulator, for scoring only)", flush=True)
+        print(f"  left to the goal: {left(result)} as the planner sees it; hand {known} true (simulator, for scoring only)", flush=True)
         return result.outcome.name == "REACHED"
 
     @staticmethod
@@ -283,6 +295,8 @@ class Demo:
             raise UserError("the planner died during the run; the safety node has stopped the arm", f"see {graph.log('planner')}")
 
     def _hint(self, graph: Graph) -> None:
+        if self.args.view is not None:
+            print(f"page: http://localhost:{self.args.view}", flush=True)
         if self.args.rviz:
             print(f"RViz, in a terminal with ROS 2 sourced: ROS_DOMAIN_ID={graph.domain} rviz2 -d config/rviz/wm.rviz")
 

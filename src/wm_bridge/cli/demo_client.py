@@ -1,4 +1,4 @@
-"""The demo's own ROS node: places the arm, enables safety, sends goals, listens."""
+"""The ROS node of commands (`./wm demo`, `./wm goal`): places the arm, enables safety, sends goals, listens."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ class DemoClient:
     Args:
         domain: ROS_DOMAIN_ID of the graph.
         check: called all the time while waiting; raises when the graph is broken or Ctrl-C came.
+        name: of the node.
     """
 
-    def __init__(self, domain: int, check: Callable[[], None]) -> None:
+    def __init__(self, domain: int, check: Callable[[], None], name: str = "demo") -> None:
         self._check = check
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = rclpy.create_node("demo", context=self.context)
+        self.node = rclpy.create_node(name, context=self.context)
         self._executor = LeanExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")
@@ -181,11 +182,11 @@ class DemoClient:
 
         self._motion = self._listen("hw/command", heard)
 
-    def send(self, asked: Request, timeout_s: float, tolerance_m: float = 0.0) -> Any:
-        """Send a goal; returns the future of its result. ``tolerance_m`` 0 = the planner's own."""
+    def send(self, asked: Request, timeout_s: float, tolerance_m: float = 0.0, target: str = "") -> Any:
+        """Send a goal; returns the future of its result. ``tolerance_m`` 0 = the planner's own; target "" = the hand."""
         self.feedback = None
         self.wait(self._reach.server_is_ready, 30.0, "no action wm/reach_goal")
-        goal = to_request(asked, timeout_s=timeout_s, tolerance_m=tolerance_m)
+        goal = to_request(asked, target, timeout_s=timeout_s, tolerance_m=tolerance_m)
         future = self._reach.send_goal_async(goal, feedback_callback=self._on_feedback)
         self.wait(future.done, 20.0, "no answer to the goal")
         self._handle = future.result()

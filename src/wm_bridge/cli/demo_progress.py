@@ -52,3 +52,10 @@ def describe(feedback: Any, safety: str) -> str:
         f"  {feedback.elapsed_s:5.1f} s{stage}  energy {feedback.energy:7.3f}{way}{turn}"
         f"  {feedback.progress * 100:3.0f} %  plan {feedback.plan_ms:4.0f} ms  safety {safety}"
     )
+
+
+def left(result: Any) -> str:
+    """What was left to the goal at its end, as the planner sees it."""
+    way = f"{result.distance_m * 100:.1f} cm" if result.distance_m != 0.0 or result.angle_rad == 0.0 else ""
+    turn = f"{result.angle_rad:.3f} rad" if result.angle_rad != 0.0 else ""
+    return ", ".join(filter(None, (way, turn)))

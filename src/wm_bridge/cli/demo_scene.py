@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_bridge.core.goal_kinds import JointsGoal, PictureGoal, PoseGoal, Request
+from wm_bridge.core.images import decompress, fit
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
@@ -126,30 +127,18 @@ def load_goal_picture(path: Path) -> tuple[ImageArray, str]:
     Raises:
         UserError: missing, unreadable, or not a picture.
     """
-    import cv2
-
     remedy = "give a PNG or JPEG of this scene, e.g. one from the camera"
     try:
-        data = np.fromfile(path, np.uint8) if path.is_file() else None
+        data = path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise UserError(f"goal picture {path} cannot be read: {error.strerror}", remedy, 2) from error
     if data is None:
         raise UserError(f"goal picture {path} {'is no file' if path.exists() else 'does not exist'}", remedy, 2)
-    bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise UserError(f"goal picture {path} is not a picture ({data.size} bytes)", remedy, 2)
-    picture = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
-    height, width = picture.shape[:2]
-    if min(height, width) < 16:
-        raise UserError(f"goal picture {path} has {width}x{height} pixels", "give one of at least 16x16", 2)
-    done = []
-    wide, high = min(width, round(height * WIDTH / HEIGHT)), min(height, round(width * HEIGHT / WIDTH))
-    if (width - wide) > 1 or (height - high) > 1:
-        x, y = (width - wide) // 2, (height - high) // 2
-        picture = picture[y : y + high, x : x + wide]
-        done.append(f"cut to {wide}x{high}")
-    if picture.shape[:2] != (HEIGHT, WIDTH):
-        shrinks = picture.shape[0] > HEIGHT
-        picture = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        done.append(f"scaled to {WIDTH}x{HEIGHT}")
-    return np.ascontiguousarray(picture, np.uint8), ", ".join(done)
+    try:
+        picture = decompress(data)
+    except ValueError as error:
+        raise UserError(f"goal picture {path} is not a picture ({len(data)} bytes)", remedy, 2) from error
+    try:
+        return fit(picture, WIDTH, HEIGHT)
+    except ValueError as error:
+        raise UserError(f"goal picture {path} is {error}", "give a larger one", 2) from error

@@ -43,6 +43,43 @@ def claim_domain_id(folder: Path | None = None) -> Iterator[int]:
     raise UserError(f"all ROS domains from {FIRST} to {LAST} are in use ({folder})", "stop some of the running graphs, or set ROS_DOMAIN_ID yourself")
 
 
+def running_domains(folder: Path | None = None) -> tuple[int, ...]:
+    """Domains that running graphs of this machine hold, in order."""
+    folder = folder or Path(tempfile.gettempdir()) / "wm-ros-domains"
+    found = []
+    for domain in range(FIRST, LAST + 1):
+        file = folder / f"{domain}.lock"
+        if not file.is_file():
+            continue
+        handle = _try_lock(file)
+        if handle is None:
+            found.append(domain)
+        else:
+            os.close(handle)
+    return tuple(found)
+
+
+def find_domain(asked: int | None, folder: Path | None = None) -> int:
+    """The domain of the graph that a command is meant for: the one asked for, ROS_DOMAIN_ID, or the only one that runs.
+
+    Raises:
+        UserError: none runs on this machine, or several do.
+    """
+    if asked is not None:
+        return asked
+    told = os.environ.get("ROS_DOMAIN_ID", "")
+    if told:
+        if not told.isdecimal():
+            raise UserError(f"ROS_DOMAIN_ID is {told!r}, expected a number", "export ROS_DOMAIN_ID=N, or --domain N", 2)
+        return int(told)
+    found = running_domains(folder)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError("no graph runs on this machine", "start one (./wm demo --view), or name the domain of another machine's: --domain N", 2)
+    raise UserError(f"several graphs run here, in the domains {', '.join(map(str, found))}", f"name one: --domain {found[0]}", 2)
+
+
 def _try_lock(file: Path) -> int | None:
     """File descriptor of the locked file (not inherited by child processes), or None when another holds it."""
     try:

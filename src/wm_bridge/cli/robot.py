@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     print(f"starting {values['robot']}: {'LIVE, it can move' if args.live else 'dry run, nothing is sent'}", flush=True)
-    given = {"namespace": args.namespace, "tf_prefix": args.tf_prefix}
+    given = {"namespace": args.namespace, "tf_prefix": args.tf_prefix, "also": plan.also}
     with Graph.start("robot", overrides, args.out, plan.skip, args.wait, cameras=plan.cameras, **given) as graph:
         where = f"/{args.namespace.strip('/')}/" if args.namespace else "/"
         print(f"running in ROS_DOMAIN_ID={graph.domain} under {where}, logs in {graph.run_dir}; Ctrl-C stops the arm, then all", flush=True)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from wm_bridge.errors import UserError
 
+_INSTALL = ["apt-get", "install", "-y", "--no-install-recommends"]
+
 
 @dataclass(frozen=True)
 class Requirement:
@@ -58,6 +60,26 @@ def missing() -> list[Requirement]:
     return [requirement for requirement in requirements() if not requirement.present()]
 
 
+def browser() -> str | None:
+    """Path of a Chromium of this system, which tests drive; None when there is none."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def add_browser(run: Callable[[list[str], dict[str, str]], None]) -> None:
+    """Install Chromium where that is allowed; where it is not, or fails, tests that need it say so.
+
+    Args:
+        run: as of ``ensure``.
+    """
+    prefix = None if browser() else _privilege()
+    if prefix is None:
+        return
+    try:
+        _install(run, prefix, ["chromium"])
+    except UserError:
+        pass  # no such package here, or no network: nothing but those tests needs it
+
+
 def ensure(run: Callable[[list[str], dict[str, str]], None]) -> None:
     """Install what is missing when allowed to (root, or sudo without a password).
 
@@ -71,19 +93,23 @@ def ensure(run: Callable[[list[str], dict[str, str]], None]) -> None:
     if not lacking:
         return
     packages = sorted({package for requirement in lacking for package in requirement.packages})
-    command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    command = [*_INSTALL, *packages]
     prefix = _privilege()
     if prefix is None:
         raise _lacks(lacking, f"sudo {' '.join(command)}")
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        run([*prefix, "apt-get", "update", "-qq"], environ)
-        run([*prefix, *command], environ)
+        _install(run, prefix, packages)
     except UserError as error:
         raise _lacks(lacking, " ".join([*prefix, *command])) from error
     lacking = missing()
     if lacking:
         raise _lacks(lacking, f"install what brings {', '.join(item.name for item in lacking)}")
+
+
+def _install(run: Callable[[list[str], dict[str, str]], None], prefix: list[str], packages: list[str]) -> None:
+    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    run([*prefix, "apt-get", "update", "-qq"], environ)
+    run([*prefix, *_INSTALL, *packages], environ)
 
 
 def _lacks(lacking: list[Requirement], remedy: str) -> UserError:

@@ -32,6 +32,31 @@ def decompress(data: bytes | bytearray | memoryview | ImageArray) -> ImageArray:
     return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def fit(picture: ImageArray, width: int, height: int) -> tuple[ImageArray, str]:
+    """Bring a picture to a camera's size: cut at its sides to the shape, then scaled.
+
+    Returns:
+        (height, width, 3) uint8, and what was done to it ("" = nothing).
+
+    Raises:
+        ValueError: too small to show anything.
+    """
+    high, wide = picture.shape[:2]
+    if min(high, wide) < 16:
+        raise ValueError(f"a picture of {wide}x{high} pixels, expected 16x16 or more")
+    done = []
+    keep_w, keep_h = min(wide, round(high * width / height)), min(high, round(wide * height / width))
+    if (wide - keep_w) > 1 or (high - keep_h) > 1:
+        x, y = (wide - keep_w) // 2, (high - keep_h) // 2
+        picture = picture[y : y + keep_h, x : x + keep_w]
+        done.append(f"cut to {keep_w}x{keep_h}")
+    if picture.shape[:2] != (height, width):
+        shrinks = picture.shape[0] > height
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC), np.uint8)
+        done.append(f"scaled to {width}x{height}")
+    return np.ascontiguousarray(picture, np.uint8), ", ".join(done)
+
+
 def decode(
     data: bytes | bytearray | memoryview | ImageArray,
     height: int,

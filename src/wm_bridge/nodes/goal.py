@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from rclpy.action import ActionClient
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
-from wm_interfaces.action import ReachGoal
 
-from wm_bridge.core.goal import Outcome
 from wm_bridge.core.goal_kinds import PictureGoal, Request
 from wm_bridge.core.goal_record import from_text
 from wm_bridge.core.goal_text import parse_goal
+from wm_bridge.core.images import decompress
 from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, Diagnostics
-from wm_bridge.ros.goal_request import to_request
+from wm_bridge.ros.goal_sender import NO_PLANNER, GoalSender
 from wm_bridge.ros.node import leave, run, subscribe
 from wm_bridge.ros.params import declare, setting
 
@@ -49,16 +45,14 @@ class GoalNode(Node):
         self.params = declare(self, GoalParams)
         self._live: Image | None = None
         self._kept: Request | None = None
-        self._handle: Any = None
-        self._text = "no goal yet"
-        self._client = ActionClient(self, ReachGoal, "wm/reach_goal")
+        self._sender = GoalSender(self)
         subscribe(self, self.params.image_topic, self._on_image)
         subscribe(self, "goal/image_path", lambda message: self._send_text(message.data))
         subscribe(self, "goal/request", lambda message: self._send_record(message.data))
         self.create_service(Trigger, "goal/capture", self._on_capture)
         self.create_service(Trigger, "goal/go", self._on_go)
         self.create_service(Trigger, "goal/cancel", self._on_cancel)
-        self.diagnostics = Diagnostics(self, lambda: (OK, "", {"goal": self._text}))
+        self.diagnostics = Diagnostics(self, lambda: (OK, "", {"goal": self._sender.text}))
         if self.params.image_path:
             self._kept = self._read(self.params.image_path)
             self._first = self.create_timer(0.5, self._send_first)
@@ -67,7 +61,7 @@ class GoalNode(Node):
         self._live = message
 
     def _send_first(self) -> None:
-        if self._client.server_is_ready() and self._kept is not None:
+        if self._sender.ready and self._kept is not None:
             self._first.cancel()
             self._send(self._kept)
 
@@ -79,7 +73,7 @@ class GoalNode(Node):
         try:
             self._kept = self._read(text)
         except UserError as error:
-            self._text = str(error)
+            self._sender.text = str(error)
             self.get_logger().error(str(error))
             return
         self._send(self._kept)
@@ -112,45 +106,21 @@ class GoalNode(Node):
     def _on_go(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if self._kept is None:
             response.message = "no goal picture; call goal/capture or publish goal/image_path first"
-        elif not self._client.server_is_ready():
-            response.message = "no planner; is planner_node running and active?"
+        elif not self._sender.ready:
+            response.message = NO_PLANNER
         else:
             self._send(self._kept)
             response.success, response.message = True, "sent"
         return response
 
     def _on_cancel(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = self._handle is not None
+        response.success = self._sender.cancel()
         response.message = "cancel requested" if response.success else "no goal is running"
-        if self._handle is not None:
-            self._handle.cancel_goal_async()
         return response
 
     def _send(self, asked: Request) -> None:
-        if not self._client.server_is_ready():
-            self._text = "no planner; is planner_node running and active?"
-            self.get_logger().error(self._text)
-            return
         params = self.params
-        request = to_request(asked, params.target, tolerance_m=params.tolerance_m, timeout_s=params.timeout_s)
-        self._text = "sent"
-        self._client.send_goal_async(request).add_done_callback(self._on_answer)
-
-    def _on_answer(self, future: Any) -> None:
-        handle = future.result()
-        if not handle.accepted:
-            self._text = "refused; the planner is not active"
-            self.get_logger().error(f"goal {self._text}")
-            return
-        self._handle, self._text = handle, "running"
-        handle.get_result_async().add_done_callback(lambda done: self._on_result(handle, done))
-
-    def _on_result(self, handle: Any, future: Any) -> None:
-        result = future.result().result
-        if self._handle is handle:
-            self._handle = None
-        self._text = f"{Outcome(result.outcome).name}: {result.message}"
-        self.get_logger().info(f"goal {self._text}")
+        self._sender.send(asked, params.target, tolerance_m=params.tolerance_m, timeout_s=params.timeout_s)
 
 
 def read_picture(file: Path) -> ImageArray:
@@ -159,13 +129,13 @@ def read_picture(file: Path) -> ImageArray:
     Raises:
         UserError: missing, or not a picture.
     """
-    import cv2
-
-    data = cv2.imdecode(np.frombuffer(file.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if file.is_file() and file.stat().st_size else None
-    if data is None:
-        what = "is not a picture" if file.is_file() else "does not exist"
-        raise UserError(f"goal picture {file} {what}", "give a PNG or JPEG taken with the planner's camera", 2)
-    return np.asarray(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), np.uint8)
+    what = "does not exist"
+    if file.is_file():
+        try:
+            return decompress(file.read_bytes())
+        except ValueError:
+            what = "is not a picture"
+    raise UserError(f"goal picture {file} {what}", "give a PNG or JPEG taken with the planner's camera", 2)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,16 +12,9 @@ from geometry_msgs.msg import Point
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from wm_bridge.core.shades import MODE_COLOURS, shades
 from wm_bridge.core.types import FloatArray
 from wm_bridge.ros.convert import to_time
-
-_MODE_COLOURS = {
-    "NORMAL": (0.2, 0.8, 0.3),
-    "LIMITED": (0.9, 0.8, 0.2),
-    "HOLD": (0.4, 0.6, 0.95),
-    "BRAKE": (1.0, 0.5, 0.1),
-    "LATCHED": (0.95, 0.15, 0.15),
-}
 
 
 def plan_markers(
@@ -96,7 +89,7 @@ def safety_markers(
         boxes: lower and upper corner (3,) per arm, base frame, m.
         mode: name of the SafetyMode. detail: why.
     """
-    colour = _colour(*_MODE_COLOURS.get(mode, (1.0, 1.0, 1.0)))
+    colour = _colour(*MODE_COLOURS.get(mode, (1.0, 1.0, 1.0)))
     markers = []
     for index, (_, (lower, upper)) in enumerate(sorted(boxes.items())):
         box = _marker("workspace", Marker.LINE_LIST, stamp_ns, frame_id, 0.003, index)
@@ -129,14 +122,7 @@ def _colour(red: float, green: float, blue: float, alpha: float = 1.0) -> ColorR
 
 
 def _shades(energies: FloatArray) -> list[ColorRGBA]:
-    """Green for the lowest energy, red for the highest; grey when it is not finite."""
-    good = np.isfinite(energies)
-    low, high = (energies[good].min(), energies[good].max()) if good.any() else (0.0, 0.0)
-    share = np.where(good, (energies - low) / max(high - low, 1e-9), 0.0)
-    return [
-        _colour(value, 1.0 - value, 0.15, 0.5) if fine else _colour(0.5, 0.5, 0.5, 0.3)
-        for value, fine in zip(share, good, strict=True)
-    ]
+    return [_colour(*shade) for shade in shades(energies)]
 
 
 def _edges(lower: FloatArray, upper: FloatArray) -> list[Point]:
