@@ -23,7 +23,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """Run the view until Ctrl-C."""
     args = parse(argv)
-    os.environ["ROS_DOMAIN_ID"] = str(find_domain(args.domain))
     from wm_bridge.nodes import view
     from wm_bridge.view.gate import check_host
 
@@ -31,6 +30,7 @@ def main(argv: list[str]) -> int:
     if args.token is not None:
         token = args.token or secrets.token_urlsafe(18)
     check_host(args.host, token)
+    os.environ["ROS_DOMAIN_ID"] = str(find_domain(args.domain))
     os.environ[view.TOKEN] = token
     if args.token == "":
         print(f"token: {token}", flush=True)

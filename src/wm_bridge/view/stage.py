@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import viser
@@ -16,6 +17,7 @@ from wm_bridge.view.shown import Plan, Shown
 _CHOSEN = (26, 230, 51)
 _MOVED = 1e-4  # of a quaternion: less is not sent
 _FORGET_S = 1.0  # an older plan is taken away
+_PLAIN: dict[str, Any] = {"material": "toon5", "cast_shadow": False, "receive_shadow": False}
 _NOTHING = np.zeros((0, 2, 3), np.float32)
 Box = tuple[FloatArray, FloatArray]  # lower and upper corner (3,), base frame, m
 Turns = Callable[[Mapping[str, float]], Mapping[str, FloatArray]]  # joints -> wxyz (4,) of each moving link in its parent
@@ -54,10 +56,12 @@ class Stage:
             self._scene.add_line_segments(f"/workspaces/{arm}", _edges(*box), (120, 160, 210), thickness=1.0, thickness_units="screen")
         if table is not None:
             lower, upper = table
-            self._top = self._scene.add_box("/table", color=(150, 118, 86), dimensions=(*(upper - lower)[:2], 0.02), position=(*((lower + upper) / 2)[:2], upper[2] - 0.01))
+            self._top = self._scene.add_box(
+                "/table", color=(150, 118, 86), dimensions=(*(upper - lower)[:2], 0.02), position=(*((lower + upper) / 2)[:2], upper[2] - 0.01), **_PLAIN
+            )
         self._fan = self._scene.add_line_segments("/plan/elites", _NOTHING, (0, 0, 0), thickness=1.5, thickness_units="screen")
         self._path = self._scene.add_line_segments("/plan/chosen", _NOTHING, _CHOSEN, thickness=4.0, thickness_units="screen")
-        self._goal = self._scene.add_icosphere("/plan/goal", radius=0.015, color=(255, 190, 25), visible=False)
+        self._goal = self._scene.add_icosphere("/plan/goal", radius=0.015, color=(255, 190, 25), visible=False, **_PLAIN)
         self._gizmo = self._scene.add_transform_controls("/gizmo", scale=0.12, position=(0.3, -0.2, 0.8), depth_test=False)
         self._drawn: Plan | None = None
         server.initial_camera.position = (1.25, -1.15, 1.35)
@@ -113,7 +117,7 @@ class Stage:
 
     def _add_shape(self, name: str, shape: Shape) -> None:
         colour = tuple(round(255 * part) for part in shape.colour)
-        place = {"position": shape.position, "wxyz": shape.wxyz, "color": colour}
+        place = {"position": shape.position, "wxyz": shape.wxyz, "color": colour, **_PLAIN}
         if shape.kind == "box":
             self._scene.add_box(name, dimensions=tuple(shape.size), **place)
         elif shape.kind == "cylinder":
