@@ -48,14 +48,14 @@ class DemoClient:
     Args:
         domain: ROS_DOMAIN_ID of the graph.
         check: called all the time while waiting; raises when the graph is broken or Ctrl-C came.
-        name: of the node.
+        name: of the node. namespace: of the graph; "" = none.
     """
 
-    def __init__(self, domain: int, check: Callable[[], None], name: str = "demo") -> None:
+    def __init__(self, domain: int, check: Callable[[], None], name: str = "demo", namespace: str = "") -> None:
         self._check = check
         self.context = Context()
         rclpy.init(context=self.context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
-        self.node = rclpy.create_node(name, context=self.context)
+        self.node = rclpy.create_node(name, context=self.context, namespace=namespace)
         self._executor = LeanExecutor(context=self.context)
         self._executor.add_node(self.node)
         self._reach = ActionClient(self.node, ReachGoal, "wm/reach_goal")

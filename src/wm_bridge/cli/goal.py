@@ -54,6 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=20.0, metavar="S", help="longest attempt per goal, s (default 20)")
     parser.add_argument("--tolerance", type=float, default=0.0, metavar="M", help="distance that counts as reached, m (default: the planner's)")
     parser.add_argument("--enable", action="store_true", help="reset and enable the safety node first")
+    parser.add_argument("--namespace", default="", help="of the graph, where two arms share a domain")
     parser.add_argument("--domain", type=int, metavar="N", help="ROS_DOMAIN_ID of the graph (default: the one that runs here)")
     return parser.parse_args(argv)
 
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> int:
 
     interrupt, line = Interrupt(), LiveLine()
     interrupt.raises = False  # but where it is asked for: never within rclpy
-    client = DemoClient(domain, interrupt.check, "goal_command")
+    client = DemoClient(domain, interrupt.check, "goal_command", args.namespace)
     try:
         _ready(client, args.enable)
         for number, item in enumerate(asked, 1):

@@ -16,6 +16,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; one that other machines reach needs --token (default 127.0.0.1)")
     parser.add_argument("--token", nargs="?", const="", metavar="TOKEN", help="who opens the page has to know it; without TOKEN one is made and printed")
     parser.add_argument("--robot", default="nico", help="name in config/robots or path of a YAML file (default nico)")
+    parser.add_argument("--namespace", default="", help="of the graph, where two arms share a domain")
     parser.add_argument("--domain", type=int, metavar="N", help="ROS_DOMAIN_ID of the graph (default: the one that runs here)")
     return parser.parse_args(argv)
 
@@ -35,4 +36,6 @@ def main(argv: list[str]) -> int:
     if args.token == "":
         print(f"token: {token}", flush=True)
     own = [word for name in ("host", "port", "robot") for word in ("-p", f"{name}:={getattr(args, name)}")]
+    if args.namespace:
+        own += ["-r", f"__ns:=/{args.namespace.strip('/')}"]
     return view.main(["--ros-args", "--disable-external-lib-logs", *own])
