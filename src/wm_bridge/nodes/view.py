@@ -127,6 +127,7 @@ class ViewNode(Node):
             interventions=self._interventions.rows(),
             nodes=tuple(health(item.message, item.age_s) for item in self._health.values()),
             said=self._operator.said,
+            goal_text=self._operator.goal_text,
         )
 
     def _picture(self, name: str) -> ImageArray | None:

@@ -38,7 +38,6 @@ class Operator:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._goals = GoalSender(node)
-        self._told_of_goal = self._goals.text
         self._stop = node.create_client(Trigger, "safety/stop")
         self._reset = node.create_client(Trigger, "safety/reset")
         self._enable = node.create_client(SetBool, "safety/enable")
@@ -98,7 +97,7 @@ class Operator:
             self._node.executor.create_task(function)
 
     def _send(self, asked: Request) -> None:
-        self._later(lambda: None if self._goals.send(asked) else self.say(self._goals.text))
+        self._later(lambda: self.say("goal sent" if self._goals.send(asked) else self._goals.text))
 
     def _ask(self, name: str, client: Any, request: Any) -> None:
         if not client.service_is_ready():
@@ -108,10 +107,7 @@ class Operator:
         client.call_async(request).add_done_callback(lambda done: self.say(f"{name}: {done.result().message}"))
 
     def _look(self) -> None:
-        """Is the last STOP answered? What became of the last goal?"""
-        if self._goals.text != self._told_of_goal:
-            self._told_of_goal = self._goals.text
-            self.say(f"goal: {self._told_of_goal}")
+        """Is the last STOP answered?"""
         with self._lock:
             if not self._asked:
                 return

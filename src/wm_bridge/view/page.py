@@ -192,7 +192,7 @@ class Page:
         self._put(self._interventions, "interventions", interventions_text(shown.interventions))
         self._put(self._nodes, "nodes", nodes_text(shown.nodes))
         late = f"\n\n**the picture is {shown.camera_age_s:.0f} s old**" if 1.0 < shown.camera_age_s < np.inf else ""
-        self._put(self._said, "said", plain(shown.said) + late)
+        self._put(self._said, "said", f"{plain(shown.said)}\n\ngoal: {plain(shown.goal_text)}{late}")
 
     def _put(self, handle: viser.GuiMarkdownHandle, name: str, text: str) -> None:
         if self._texts.get(name) != text:

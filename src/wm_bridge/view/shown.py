@@ -104,7 +104,7 @@ class Shown:
 
     Attributes:
         joints: position by name, rad. camera, goal: (H, W, 3) uint8 RGB. camera_age_s: since the picture came.
-        goal_hand: (3,) m, where the goal brings the hand. said: what became of the last order or goal.
+        goal_hand: (3,) m, where the goal brings the hand. said: what became of the last order. goal_text: of the last goal given here.
     """
 
     joints: Mapping[str, float] = field(default_factory=dict)
@@ -118,6 +118,7 @@ class Shown:
     interventions: tuple[Intervention, ...] = ()
     nodes: tuple[NodeHealth, ...] = ()
     said: str = ""
+    goal_text: str = ""
 
 
 class History:
