@@ -37,7 +37,7 @@ def chromium() -> Iterator[Any]:
             program.close()
 
 
-def open_page(program: Any, url: str, timeout_s: float = 60.0) -> tuple[Any, list[str]]:
+def open_page(program: Any, url: str, timeout_s: float = 120.0) -> tuple[Any, list[str]]:
     """A page of the view, laid out; and its errors, a list that goes on growing.
 
     A picture that is replaced before the browser has loaded it is no error: the newest one counts.
@@ -50,6 +50,6 @@ def open_page(program: Any, url: str, timeout_s: float = 60.0) -> tuple[Any, lis
 
     page.on("console", hear)
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url, timeout=timeout_s * 1e3)
+    page.goto(url, timeout=timeout_s * 1e3, wait_until="commit")
     page.get_by_role("button", name="STOP").wait_for(timeout=timeout_s * 1e3)
     return page, errors
