@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
-from test_safety_filter import CONFIG, LIMITS, Rig
+from test_safety_filter import CONFIG, LIMITS, SPEC, Rig
 
 from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
 from wm_bridge.safety.box import Motion
 from wm_bridge.safety.budget import TimeBudget
 from wm_bridge.safety.chooser import Choice
 from wm_bridge.safety.content import ABSURD, check_state, check_trajectory
+from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.health import Grade, Health, HealthMonitor, Level
 from wm_bridge.safety.human import HumanMonitor, allowed_speed
 from wm_bridge.safety.ladder import Ladder
@@ -64,6 +65,43 @@ def test_one_absurd_number_among_good_ones_is_enough() -> None:
     for positions, velocities in ((one, none), (none, one)):
         whole = Trajectory(("b",), (0, 1, 2), positions, velocities, 1)
         assert check_trajectory(whole, NAMES, 4, 100)[0] is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("name", ["position_margin_rad", "intervention_rad", "start_tolerance_rad", "frozen_motion_rad", "tracking_error_rad", "velocity_scale"])
+def test_some_settings_may_be_zero_and_others_not(name: str) -> None:
+    if name in ("tracking_error_rad", "velocity_scale"):
+        with pytest.raises(ValueError, match=f"{name} must be finite and > 0"):
+            dataclasses.replace(CONFIG, **{name: 0.0})
+    else:
+        assert getattr(dataclasses.replace(CONFIG, **{name: 0.0}), name) == 0.0
+        with pytest.raises(ValueError, match=f"{name} must be finite and >= 0"):
+            dataclasses.replace(CONFIG, **{name: -1e-9})
+
+
+@pytest.mark.parametrize("share", [0.4, 1.0, 1.3, 3.7])
+def test_the_request_is_read_ahead_for_no_less_than_the_jerk_needs(share: float) -> None:
+    dt = 0.01
+    limits = dataclasses.replace(LIMITS, jerk=LIMITS.acceleration / (share * dt))
+    ahead = Follower(SPEC, limits, dt)._ahead
+    assert share - 1e-9 <= ahead < share + 1.0
+
+
+def test_what_a_hold_says_of_the_plan_and_that_no_picture_is_behind_a_brake() -> None:
+    """An arm that was under way when plans stopped coming, and one that had arrived."""
+    for speed, detail in ((0.3, "no fresh plan in time"), (0.0, "waiting for a plan")):
+        rig = Rig()
+        rig.drive(15, speed=speed)
+        commands = []
+        for _ in range(90):
+            rig.now += 10 * MS
+            rig.filter.observe_state(rig.state(), rig.now, rig.now)
+            rig.frame += 1
+            rig.filter.observe_camera(rig.now, rig.frame, rig.now, rig.now)
+            command, verdict = rig.filter.tick(rig.now, rig.now)
+            rig.measured = command.position.copy()
+            commands.append(command)
+        assert verdict.mode is SafetyMode.HOLD and verdict.detail == detail
+        assert commands[-1].source_stamp_ns == 0 and commands[0].source_stamp_ns != 0
 
 
 def test_thresholds_must_increase() -> None:

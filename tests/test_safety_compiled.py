@@ -138,7 +138,7 @@ def test_arrays_that_do_not_fit_are_refused(module, interpreted):
     arrays, path, few = pairs.sweep.arrays, np.tile(spec.home, (4, 1)), np.arange(3)
     rows = np.arange(4)
     wrong = [(path, rows, np.array([-1])), (path, rows, np.array([len(pairs.names)])), (path[:, :5].copy(), rows, few), (path, rows[:1], few)]
-    wrong += [(path, taken, few) for taken in (np.array([-1, 1]), np.array([0, 4]), np.array([0, 2, 2]), np.array([0, 2, 1]))]
+    wrong += [(path, taken, few) for taken in (np.array([-1, 1]), np.array([0, 4]), np.array([0, 2, 2]), np.array([0, 2, 1]), np.array([1, 1, 2]))]
     for arguments in wrong:
         with pytest.raises(ValueError, match="do not fit"):
             module.along(arrays, *arguments)

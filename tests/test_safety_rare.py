@@ -159,6 +159,33 @@ def test_the_filter_tells_how_the_motors_are() -> None:
 # ---- the way to an output ------------------------------------------------------------
 
 
+def test_in_reduced_mode_a_part_of_the_step_is_taken_where_the_whole_is_too_fast() -> None:
+    run = loop(3)
+    assert run.filter.set_reduced(True).ok
+    chooser, slower = run.filter._chooser, 0
+    plain = chooser._slowed
+
+    def slowed(step, limit):
+        nonlocal slower
+        found = plain(step, limit)
+        if found is not None and found is not step:
+            q, brake = chooser._outputs.motion.q, chooser._outputs.brake_step.motion.q
+            assert chooser._guard.longest_way(np.concatenate([q[None], found.outputs[: chooser._rising]])) / chooser._dt <= limit
+            slower += bool(np.abs(found.motion.q - brake).max() > 1e-6)
+        return found
+
+    chooser._slowed = slowed
+    run.run(500, hostile=False, check_every=0)
+    assert slower > 10
+
+
+def test_in_free_space_no_pair_is_looked_at_closer() -> None:
+    arm = loop()
+    arm.run_quietly(5)
+    guard, q = arm.filter._guard, arm.filter._outputs.motion.q
+    assert guard.assess(q, np.tile(q, (3, 1)), arm.filter._steady_ns).pairs.size == 0
+
+
 def test_in_reduced_mode_a_step_that_the_post_check_objects_to_is_never_taken(monkeypatch) -> None:
     run = loop(2)
     run.goal = run.goal + [0.5, -0.4, -0.3, 0.4, 0.5, 0.2]
