@@ -21,6 +21,13 @@ if NIGHTLY:
     settings.load_profile("nightly")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Ten thousand examples take longer than any test may otherwise."""
+    if NIGHTLY:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(0))
+
+
 def examples(count: int) -> int:
     """How many examples a state machine tries: ``count``, or ten thousand in the nightly profile."""
     return 10_000 if NIGHTLY else count
