@@ -161,6 +161,7 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens_the_page(program: Any)
 
 
 def test_the_page_shows_the_state_the_picture_and_the_nodes(page: Any, probe: Probe) -> None:
+    probe.call("safety/stop")
     says(page, "LATCHED")
     says(page, "not enabled")
     wait_until(lambda: page.evaluate("document.querySelector('img[src^=blob]').naturalWidth") == 320, 15.0, "the camera's picture")
@@ -173,7 +174,7 @@ def test_the_page_shows_the_state_the_picture_and_the_nodes(page: Any, probe: Pr
 def test_a_reset_is_asked_for_twice_and_the_safety_node_enables(page: Any, probe: Probe) -> None:
     press(page, "RESET ...")
     press(page, "No")
-    assert not probe.last["safety/state"].enabled
+    assert not probe.fresh("safety/state").enabled
 
     def enabled() -> bool:
         """Again, as often as a busy machine needs it."""
