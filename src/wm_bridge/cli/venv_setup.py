@@ -78,6 +78,7 @@ def steps(root: Path, venv: Path, dev: bool, native: bool, extra: str = "") -> l
         made.append(Step(name, title, _digest([pins / name], base), lambda progress, name=name: _pip(root, venv, name, progress)))  # type: ignore[misc]
     if dev:
         made.append(Step("dev", "test tools", _digest([pins / "dev.txt"], base), lambda progress: _pip(root, venv, "dev.txt", progress)))
+    if dev and os.environ.get("WM_BROWSER"):
         made.append(Step("browser", "Chromium, for tests of the browser view", place, lambda progress: system_packages.add_browser(progress.run)))
     return made
 
