@@ -147,7 +147,7 @@ def test_data_that_do_not_fit_the_checkpoint_are_refused(folder: Path, tmp_path:
 
 
 def test_a_better_model_is_found_and_equal_ones_give_no_verdict(folder: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [*SETTINGS, "steps=120", "batch=16", "learning_rate=0.003"]
+    settings = [*SETTINGS, "steps=60", "batch=12", "learning_rate=0.003"]
     assert fit(folder, tmp_path / "out", "--from", str(start), settings=settings) == 0
     better = tmp_path / "out/model.safetensors"
     words = ["--data", str(folder), "--html", str(tmp_path / "page.html"), "--json", str(tmp_path / "found.json")]

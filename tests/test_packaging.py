@@ -19,7 +19,7 @@ from wm_bridge.cli.environment import run_environment
 
 WORKSPACE = ROOT / "ros2_ws" / "src"
 BUILD_TYPES = {"wm_interfaces": "ament_cmake", "wm_planner": "ament_python", "wm_bridge": "ament_python", "wm_bringup": "ament_python"}
-NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "recorder")
+NODES = ("camera", "driver", "planner", "safety", "goal", "viz", "recorder", "view")
 SITE = Path("lib") / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 pytestmark = pytest.mark.timeout(960)  # the build takes a minute and a half on two free cores
 

@@ -83,18 +83,12 @@ class GoalNode(Node):
         try:
             record = from_text(text)
         except ValueError as error:
-            self._text = str(error)
+            self._sender.text = str(error)
             self.get_logger().error(f"goal/request: {error}")
-            return
-        if not self._client.server_is_ready():
-            self._text = "no planner; is planner_node running and active?"
-            self.get_logger().error(self._text)
             return
         goal, asked = record.goal, record.stages[0] if len(record.stages) == 1 else record.stages
         numbers = {name: getattr(goal, name) for name in ("tolerance_m", "tolerance_rad", "hold_s", "timeout_s", "switch_energy", "switch_hold_s")}
-        self._text = "sent"
-        request = to_request(asked, record.loop.target, **numbers)  # type: ignore[arg-type]  # several goals are pictures
-        self._client.send_goal_async(request).add_done_callback(self._on_answer)
+        self._sender.send(asked, record.loop.target, **numbers)  # type: ignore[arg-type]  # several goals are pictures
 
     def _on_capture(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._live is not None
