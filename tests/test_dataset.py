@@ -112,6 +112,7 @@ def test_from_a_bag_to_lerobot_and_back_to_the_same_windows(tmp_path, encoding, 
     assert len(data.training) == 3 + 3 and len(data.held_out) == 3
     assert data.meta["joint_names"] == list(JOINTS) and np.isnan(first["objects"]).all()
     assert (tmp_path / "a/quality.html").read_text().count("data:image") >= 2
+    assert (tmp_path / "b/quality.html").read_text().count("data:image") == 1
 
 
 def test_statistics_of_a_dataset_are_those_of_its_rows(tmp_path):

@@ -20,10 +20,11 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from wm_interfaces.action import ReachGoal
 
+from wm_bridge.bags.messages import stamp_of
 from wm_bridge.cli.domain import claim_domain_id
 from wm_bridge.ros import qos
 from wm_bridge.ros.executor import LeanExecutor
-from wm_bridge.ros.mailbox import Mailbox, Recent, stamp_of
+from wm_bridge.ros.mailbox import Mailbox, Recent
 from wm_bridge.ros.node import STEADY
 
 

@@ -396,6 +396,22 @@ def test_a_warm_motor_slows_the_arm_under_new_settings_before_it_reports_again()
     assert pace.limit_m_s == CONFIG.reduced_speed_m_s and pace.reason & Reason.HEALTH
 
 
+@pytest.mark.parametrize("fine", [True, False])
+def test_reduced_mode_and_too_little_trust_outlast_new_settings(fine):
+    """Also those that are refused after they had been tried: the arm stands outside of them."""
+    rig = Rig(with_group("trust", enabled=True))
+    rig.filter.observe_trust(0.0, rig.now, rig.now)
+    assert rig.filter.set_reduced(True).ok
+    rig.filter.stop()
+    rig.run(40)
+    change = {"velocity_scale": 0.9} if fine else {"position_margin_rad": 3.0}
+    assert rig.filter.tighten(dataclasses.replace(rig.filter._config, **change)).ok is fine
+    supervision = rig.filter._supervision
+    assert supervision.pace(rig.now, rig.now).reason & Reason.TOOL_SPEED and supervision.reduced
+    assert supervision.holds(rig.now, rig.now)[0] is Reason.LOW_TRUST
+    assert rig.filter.set_reduced(False).ok and not supervision.reduced, "a person may still end it"
+
+
 def test_stricter_settings_really_apply():
     rig = Rig()
     rig.filter.stop()

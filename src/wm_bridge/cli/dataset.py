@@ -140,7 +140,7 @@ def finish(out: Path, told: dict[str, Any], look: quality.Look, episodes: Sequen
     (out / "quality.json").write_text(json.dumps(told, indent=1))
     samples = told["samples"]
     if samples["samples"]:
-        quality.write_page(out / "quality.html", f"Data {out.name}", told, look if look.shown else quality.Look(), episodes) if episodes else None
+        quality.write_page(out / "quality.html", f"Data {out.name}", told, look, episodes)
     for name, bag in told["bags"].items():
         for text in bag["warnings"]:
             print(f"{name}: {text}")

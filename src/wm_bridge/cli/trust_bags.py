@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wm_bridge.bags.messages import header_ns
 from wm_bridge.bags.reader import opened
 from wm_bridge.core.images import decompress
 from wm_bridge.core.subject import camera_subject
@@ -33,7 +34,7 @@ class Track:
 
     def add(self, message: Any) -> None:
         """One more sensor_msgs/JointState; those that are not newer or name other joints are left out."""
-        names, stamp = tuple(message.name), _stamp(message)
+        names, stamp = tuple(message.name), header_ns(message)
         if self.names in ((), names) and (not self.stamps or stamp > self.stamps[-1]):
             self.names = names
             self.stamps.append(stamp)
@@ -79,9 +80,9 @@ def episodes_of(bag: Path, model: WorldModel) -> BagEpisodes:
                 elif topic == "hw/command":
                     commands.add(message)
                 elif topic == "wm/report" and goals:
-                    goals[-1].append(_stamp(message))
+                    goals[-1].append(header_ns(message))
                 elif topic != "wm/report":
-                    pictures[_stamp(message)] = bytes(message.data), str(message.header.frame_id)
+                    pictures[header_ns(message)] = bytes(message.data), str(message.header.frame_id)
     names = model.config.joint_names
     for what, there in (
         ("pictures", bool(pictures)), ("plans", any(goals)),
@@ -108,7 +109,3 @@ def episodes_of(bag: Path, model: WorldModel) -> BagEpisodes:
         if watch.log:
             episodes.append(tuple(watch.log))
     return BagEpisodes(tuple(episodes), camera, simulated)
-
-
-def _stamp(message: Any) -> int:
-    return int(message.header.stamp.sec) * S + int(message.header.stamp.nanosec)

@@ -154,6 +154,7 @@ def write_page(path: Path, title: str, quality: Mapping[str, Any], look: Look, e
         parts.append(table((stream, ", ".join(f"{key} {value:.4g}" for key, value in rows.items())) for stream, rows in bag["streams"].items()))
     if look.shown:
         parts.append(f'<h2>Pictures</h2><img src="{jpeg_uri(contact_sheet(look))}" alt="pictures">')
+    if episodes:  # a LeRobot dataset does not tell when its pictures were taken
         parts.append(f'<h2>Over the samples</h2><img src="{_plots(look, episodes)}" alt="plots">')
     parts.append("<h2>Samples</h2>" + table((key, value) for key, value in quality["samples"].items()))
     write_sheet(path, title, parts)

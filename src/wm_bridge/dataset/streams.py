@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wm_bridge.bags.messages import header_ns, stamp_of
 from wm_bridge.bags.reader import opened
 from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -142,13 +142,6 @@ def pixels(message: Any) -> ImageArray:
     return decode(message.data, message.height, message.width, message.encoding, message.step)
 
 
-def stamp_of(data: bytes | memoryview) -> int:
-    """ns of a serialized message whose first field is a std_msgs/Header (CDR, XCDR1: 4 bytes before the fields)."""
-    order = "<" if data[1] & 1 else ">"
-    seconds, nanoseconds = struct.unpack_from(f"{order}iI", data, 4)
-    return int(seconds) * S + int(nanoseconds)
-
-
 class _reading:
     """`bags.reader.opened` whose errors are ValueErrors of one sentence: foreign files raise anything."""
 
@@ -187,7 +180,7 @@ def _take(track: _Track, message: Any, source: JointSource, names: Sequence[str]
     """One message with joint values, if it has all that are wanted."""
     stamp = recorded_ns
     if hasattr(message, "header"):
-        stamp = int(message.header.stamp.sec) * S + int(message.header.stamp.nanosec)
+        stamp = header_ns(message)
     if hasattr(message, "points"):
         known, values = message.joint_names, message.points[-1].positions if len(message.points) else ()
     elif hasattr(message, "position"):

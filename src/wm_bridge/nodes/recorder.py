@@ -21,6 +21,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from wm_bridge import resources
+from wm_bridge.bags.messages import stamp_of
 from wm_bridge.bags.writer import STORAGES, BagWriter, Split
 from wm_bridge.core.goal_record import to_png
 from wm_bridge.errors import UserError
@@ -28,7 +29,7 @@ from wm_bridge.resources import git_revision
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.bag_types import Definitions, bag_qos, listening
 from wm_bridge.ros.diagnostics import OK, WARN, Diagnostics
-from wm_bridge.ros.mailbox import Mailbox, stamp_of
+from wm_bridge.ros.mailbox import Mailbox
 from wm_bridge.ros.node import STEADY, leave, publisher, run, set_niceness
 from wm_bridge.ros.params import declare, setting
 

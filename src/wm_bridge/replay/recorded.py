@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_bridge.bags.messages import header_ns
 from wm_bridge.bags.reader import opened
 from wm_bridge.bags.stamps import findings
 from wm_bridge.bags.topics import COMPRESSED, IMAGE, JOINTS, contents, find
@@ -203,19 +204,15 @@ def _judge(recorded: Recorded, camera: str) -> None:
         recorded.notes += findings("joint_states", stamps, logged, recorded.begin_ns)
 
 
-def _stamp(message: Any) -> int:
-    return int(message.header.stamp.sec) * S + int(message.header.stamp.nanosec)
-
-
 def _picture(recorded: Recorded, log_ns: int, message: Any) -> None:
     raw = (int(message.height), int(message.width), str(message.encoding), int(message.step)) if hasattr(message, "encoding") else None
-    recorded.pictures.append(Picture(_stamp(message), log_ns, str(message.header.frame_id), bytes(message.data), raw))
+    recorded.pictures.append(Picture(header_ns(message), log_ns, str(message.header.frame_id), bytes(message.data), raw))
 
 
 def _joints(recorded: Recorded, log_ns: int, message: Any) -> None:
     names = tuple(message.name)
     values = (np.asarray(v, dtype=float) if len(v) else np.zeros(len(names)) for v in (message.velocity, message.effort))
-    recorded.joints.append((log_ns, JointState(names, np.asarray(message.position, dtype=float), *values, _stamp(message))))
+    recorded.joints.append((log_ns, JointState(names, np.asarray(message.position, dtype=float), *values, header_ns(message))))
 
 
 def _command(recorded: Recorded, log_ns: int, message: Any) -> None:
@@ -223,14 +220,14 @@ def _command(recorded: Recorded, log_ns: int, message: Any) -> None:
     ours = all(number.isdecimal() for number in numbers)
     position = np.asarray(message.position, dtype=float)
     velocity = np.asarray(message.velocity, dtype=float) if len(message.velocity) else np.zeros(len(position))
-    command = Command(tuple(message.name), position, velocity, _stamp(message), int(numbers[0]) if ours else 0)
+    command = Command(tuple(message.name), position, velocity, header_ns(message), int(numbers[0]) if ours else 0)
     recorded.commands.append((log_ns, command))
     if ours and len(numbers) == 5:
         recorded.sessions.setdefault(int(numbers[1]), Session()).add(int(numbers[3]), command)
 
 
 def _report(recorded: Recorded, _: int, message: Any) -> None:
-    stamp = _stamp(message)
+    stamp = header_ns(message)
     recorded.plans[stamp] = RecordedPlan(
         float(message.goal_energy), float(message.energy), float(message.trust), float(message.total_ms), int(message.iterations), bool(message.deadline_met)
     )
@@ -244,7 +241,7 @@ def _action(recorded: Recorded, _: int, message: Any) -> None:
     names = tuple(message.joint_names)
     positions = np.array([p.positions for p in points], dtype=float).reshape(len(points), len(names))
     velocities = np.array([p.velocities if len(p.velocities) else np.zeros(len(names)) for p in points]).reshape(positions.shape)
-    stamp = _stamp(message)
+    stamp = header_ns(message)
     # The report of a plan comes after it; what has the same stamp and comes later is the rest of a goal that was cancelled.
     if stamp not in recorded.plans or stamp not in recorded.actions:
         recorded.actions[stamp] = Trajectory(names, times, positions, velocities, stamp)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_bridge.bags.messages import header_ns
 from wm_bridge.bags.reader import opened
 from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -95,23 +96,19 @@ def read(bag: Path) -> Recording:
     return recording
 
 
-def _stamp(message: Any) -> int:
-    return int(message.header.stamp.sec) * S + int(message.header.stamp.nanosec)
-
-
 def _take_picture(recording: Recording, _: int, message: Any) -> None:
-    recording.frames.append((_stamp(message), bytes(message.data)))
+    recording.frames.append((header_ns(message), bytes(message.data)))
 
 
 def _take_goal(recording: Recording, _: int, message: Any) -> None:
     picture = decode(bytes(message.data), message.height, message.width, message.encoding, message.step)
-    recording.goals.append((_stamp(message), picture))
+    recording.goals.append((header_ns(message), picture))
 
 
 def _take_plan(recording: Recording, _: int, message: Any) -> None:
     recording.plans.append(
         PlanRow(
-            _stamp(message),
+            header_ns(message),
             len(recording.goals) - 1,
             float(message.goal_energy),
             float(message.distance_m),
@@ -126,7 +123,7 @@ def _take_plan(recording: Recording, _: int, message: Any) -> None:
 
 def _take_safety(recording: Recording, _: int, message: Any) -> None:
     recording.safety.append(
-        SafetyRow(_stamp(message), str(message.mode_name), bool(message.enabled), int(message.refused))
+        SafetyRow(header_ns(message), str(message.mode_name), bool(message.enabled), int(message.refused))
     )
 
 
@@ -136,7 +133,7 @@ def _take_verdict(recording: Recording, _: int, message: Any) -> None:
         change = np.abs(np.asarray(message.output) - np.asarray(message.requested))
         recording.verdicts.append(
             VerdictRow(
-                _stamp(message), int(message.mode), tuple(message.reason_names), float(change.max(initial=0.0))
+                header_ns(message), int(message.mode), tuple(message.reason_names), float(change.max(initial=0.0))
             )
         )
 

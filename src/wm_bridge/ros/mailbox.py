@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -16,9 +15,8 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
+from wm_bridge.bags.messages import stamp_of
 from wm_bridge.ros import qos
-
-S = 1_000_000_000
 
 
 class Mailbox:
@@ -94,15 +92,6 @@ class Recent:
             if self._kept and stamp < self._kept[-1][0]:
                 self._kept.clear()  # time began anew: the writer was started again
             self._kept.append((stamp, data))
-
-
-def stamp_of(data: bytes) -> int:
-    """Stamp, ns, of a serialized message that begins with a Header or a Time.
-
-    CDR: four bytes say the byte order, then sec (int32) and nanosec (uint32) follow.
-    """
-    sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
-    return int(sec) * S + int(nanosec)
 
 
 class _Never(CallbackGroup):

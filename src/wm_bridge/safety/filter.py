@@ -147,8 +147,8 @@ class SafetyFilter(Watching):
     def tighten(self, config: SafetyConfig) -> Answer:
         """Take stricter settings where a reset would be granted too; refused when any of them is looser.
 
-        The filter is latched afterwards, as after a start; things that were added and the motors' last
-        report stay, everything else has to be heard anew.
+        The filter is latched afterwards, as after a start. Things that were added stay, so do reduced mode, too
+        little trust and a warm motor; everything else has to be heard anew.
         """
         loose = looser(self._config, config)
         if loose:
@@ -157,7 +157,7 @@ class SafetyFilter(Watching):
         cause = self._why_not_reset(self._steady_ns) if started else ""
         if cause:
             return Answer(False, f"refused: {cause}")
-        before, measured, guard, health = self._config, self._inputs.measured, self._guard, self._supervision.health
+        before, measured, guard, supervision = self._config, self._inputs.measured, self._guard, self._supervision
         try:
             self._configure(config, guard)
             if started and describe_outside(self._names, q, self._limits, 0.0):
@@ -168,7 +168,7 @@ class SafetyFilter(Watching):
             return Answer(False, f"refused: {error}")
         finally:
             self._inputs.measured = measured
-            self._supervision.health.inherit(health)
+            self._supervision.inherit(supervision)
             self._latch(Reason.NOT_ENABLED, "settings changed")
             if started:
                 self._begin_at(q, np.zeros_like(q))

@@ -98,10 +98,6 @@ class HealthMonitor:
         self._heavy_since_ns: int | None = None
         self.level, self.detail = Level.OK, ""
 
-    def inherit(self, known: HealthMonitor) -> None:
-        """Believe the last report that ``known`` took, until there is another."""
-        self.level, self.detail = known.level, known.detail
-
     def observe(self, health: Health, steady_ns: int) -> Level:
         """Take a report; parts that are empty keep their last level."""
         found = [(self._temperature.level, "temperature"), (self._voltage.level, "voltage")]

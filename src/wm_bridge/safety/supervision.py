@@ -49,6 +49,12 @@ class Supervision:
         self._writers = 1
         self._writer_names = ""
 
+    def inherit(self, known: Supervision) -> None:
+        """Under new settings: what slowed or held the arm goes on doing so until it is told otherwise."""
+        self.health.level, self.health.detail = known.health.level, known.health.detail
+        self.trust.inherit(known.trust)
+        self.reduced = self.reduced or known.reduced
+
     def count_writers(self, found: int | Sequence[str]) -> None:
         """Who writes to the hardware: a count, or the names of the nodes."""
         if isinstance(found, int):

@@ -41,6 +41,10 @@ class TrustMonitor:
         self._alive = Watchdog()
         self._slow, self._hold = True, False
 
+    def inherit(self, known: TrustMonitor) -> None:
+        """Hold if ``known`` did, until a better trust is told; slow until any is told."""
+        self._hold = known._hold
+
     def observe(self, trust: float, stamp_ns: int, now_ns: int, steady_ns: int) -> Reason:
         """Take a trust, 0..1 or NaN. Returns why it was not used."""
         wrong = self._stamps.check(stamp_ns, now_ns)
