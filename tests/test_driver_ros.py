@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -140,12 +142,15 @@ class RealTimeSafety(FakeSafety):
 
 
 @pytest.fixture
-def safety(ros_env: dict[str, str]) -> Iterator[FakeSafety]:
+def safety(ros_env: dict[str, str], tmp_path: Path) -> Iterator[FakeSafety]:
     """The driver's process and its writer."""
     use_fast_dds_profile(ros_env)
     command = [sys.executable, "-m", "wm_bridge.nodes.driver", "--ros-args", "-p", "robot_driver:=fake"]
-    driver = subprocess.Popen(command, env=ros_env)
+    log = tmp_path / "driver.log"
+    with log.open("w") as stderr:
+        driver = subprocess.Popen(command, env=ros_env, stderr=stderr)
     found = FakeSafety(int(ros_env["ROS_DOMAIN_ID"]))
+    found.driver, found.log = driver, log
     try:
         wait_until(lambda: found.beats and found.q is not None, 30.0, "the driver's heartbeat")
         yield found
@@ -153,6 +158,7 @@ def safety(ros_env: dict[str, str]) -> Iterator[FakeSafety]:
         driver.kill()
         driver.wait()
         found.close()
+        print(log.read_text(), file=sys.stderr)
 
 
 def held(safety: FakeSafety) -> bool:
@@ -171,6 +177,12 @@ def test_silence_stops_the_arm_within_100_ms_without_a_latch(safety: FakeSafety)
     assert not message.latched
     counters = [message.counter for _, message in beats]
     assert counters == list(range(counters[0], counters[0] + len(counters)))
+
+
+def test_a_driver_tells_where_it_is_and_goes_on(safety: FakeSafety) -> None:
+    safety.driver.send_signal(signal.SIGUSR1)
+    wait_until(lambda: "in spin_once" in safety.log.read_text(), 10.0, "the lines that the driver's threads are at")
+    safety.follow()
 
 
 def test_a_frozen_counter_is_a_replay_and_latches(safety: FakeSafety) -> None:

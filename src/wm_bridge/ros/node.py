@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -36,11 +37,13 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
 
     Stop signals are taken by a thread of their own, so a busy callback cannot swallow
     them. ``node.stop()`` is called while the node can still publish. Exit codes: 0 stopped
-    on request, 1 failed while running, 2 could not start as it was configured.
+    on request, 1 failed while running, 2 could not start as it was configured. SIGUSR1 makes
+    it tell on stderr what each of its threads is doing, and go on.
 
     A ``LeanExecutor`` spins: rclpy's own costs more than the callbacks of a small node, and its
     ``EventsExecutor`` lost timers and took a whole core on one of the test machines.
     """
+    faulthandler.register(signal.SIGUSR1)
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     node, executor = None, LeanExecutor()
