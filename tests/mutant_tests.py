@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SAFETY = ROOT / "src" / "wm_bridge" / "safety"
 FILES = (  # quick ones first: most mutants do not get far
-    "boundaries filter supervision settings rare replay compiled oracle distance streams ladder limits fast"
+    "boundaries filter supervision settings planner_clearance rare replay compiled oracle distance streams ladder limits fast"
 ).split()
 FIRST = {  # where a change of a file is seen soonest; then the others
     "compiled": ["compiled", "distance"], "sweep": ["compiled", "distance"], "surroundings": ["distance"],
@@ -31,7 +31,7 @@ FIRST = {  # where a change of a file is seen soonest; then the others
     "replay": ["replay"], "journal": ["replay"], "packing": ["replay"], "qp": ["rare", "distance"], "chooser": ["rare", "distance", "fast"],
     "stricter": ["supervision"], "supervision": ["supervision"], "watching": ["supervision", "rare"], "filter": ["filter", "rare"],
     "outputs": ["filter"], "follower": ["filter"], "inputs": ["filter"],
-    "config": ["settings"], "scene": ["settings"], "settings": ["settings"],
+    "clearance": ["planner_clearance"], "config": ["settings"], "scene": ["settings"], "settings": ["settings"],
 }  # fmt: skip
 ELSEWHERE = (  # these start processes of their own, in which nothing is changed
     "test_an_installation_that_cannot_be_written_has_its_cache_with_the_user",
@@ -64,7 +64,7 @@ class Tests:
         """
         every = line is None or file == COMPILED
         chosen = list(self.seconds) if every else [test for test in self.entered.get(f"{file}:{line}", []) if test in self.seconds]
-        likely = {f"test_safety_{name}.py" for name in FIRST.get(Path(file).stem, FILES[:1])}
+        likely = {_file(_path(name)) for name in FIRST.get(Path(file).stem, FILES[:1])}
         chosen.sort(key=lambda test: self.seconds[test])
         first = [test for test in chosen if _file(test) in likely]
         return [part for part in (first, [test for test in chosen if _file(test) not in likely]) if part]
@@ -174,4 +174,5 @@ def _measure(state: str) -> int:
 
 
 def _path(name: str) -> str:
-    return str(ROOT / "tests" / f"test_safety_{name}.py")
+    path = ROOT / "tests" / f"test_safety_{name}.py"
+    return str(path if path.is_file() else path.with_name(f"test_{name}.py"))

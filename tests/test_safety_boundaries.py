@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import coal
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_safety_filter import CONFIG, LIMITS, SPEC, Rig
+from transforms3d.quaternions import quat2mat
 
 from wm_bridge.core.types import JointState, Reason, SafetyMode, Trajectory
 from wm_bridge.safety.box import Motion
@@ -20,11 +24,14 @@ from wm_bridge.safety.human import HumanMonitor, allowed_speed
 from wm_bridge.safety.ladder import Ladder
 from wm_bridge.safety.limits import MotionLimits
 from wm_bridge.safety.monitor import MS, CameraMonitor, ClockMonitor, StampCheck, TrackingMonitor, Watchdog
+from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.postcheck import POSITION_SLACK, VELOCITY_SLACK, MotionCheck
 from wm_bridge.safety.presence import Deadman, Heartbeat
 from wm_bridge.safety.record import KEPT, Intervention, InterventionRecord
 from wm_bridge.safety.settings import check_order
+from wm_bridge.safety.shapes import cover
 from wm_bridge.safety.start import describe_outside
+from wm_bridge.safety.sweep import SAMPLES, spread
 from wm_bridge.safety.trust import TrustMonitor
 
 NAMES = ("a", "b", "c")
@@ -368,3 +375,43 @@ def _curve(quantity: str, value: np.ndarray, dt: float) -> np.ndarray:
     if quantity == "acceleration":
         return 0.5 * value * dt**2 * k * (k - 3)
     return value * dt**3 * (k == 3)
+
+
+def test_limiting_ends_at_half_the_change_at_which_it_began() -> None:
+    """Hysteresis: otherwise an arm that follows a plan just outside of its limits would flicker between two states."""
+    rig = Rig()
+    rig.run(3)
+    filter_, level, states = rig.filter, CONFIG.intervention_rad, []
+    rest, zero = filter_._outputs.motion.q, np.zeros(3)
+    step = filter_._outputs.brake_step._replace(motion=Motion(rest, zero, zero))
+    for share in (0.99, 1.01, 0.51, 0.49, 0.99, 1.01):
+        filter_._judge(Motion(rest + share * level, zero, zero), Choice(step, Reason.NONE), Reason.NONE, rig.now)
+        states.append(bool(filter_._limiting))
+    assert states == [False, True, True, False, False, True]
+
+
+@given(st.lists(st.floats(-1.0, 1.0), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
+def test_an_obstacle_stands_as_its_quaternion_says(q: list[float]) -> None:
+    unit = np.array(q) / np.linalg.norm(q)
+    R = quat2mat([unit[3], *unit[:3]])
+    ball, rod = (Obstacle("it", kind, size, (0.1, 0.2, 0.3), unit) for kind, size in (("sphere", (0.2,)), ("capsule", (0.1, 0.6))))
+    np.testing.assert_allclose(rod.rotation(), R, atol=1e-12)
+    ends, radius = rod.capsule()
+    np.testing.assert_allclose(ends, rod.position + np.outer([-0.3, 0.3], R[:, 2]), atol=1e-12)
+    assert radius == 0.1 and np.ptp(ball.capsule()[0], axis=0).max() == 0.0
+
+
+def test_what_covers_a_box_are_its_corners_and_its_longest_axis() -> None:
+    points, point_radius, segment, radius = cover(coal.Box(0.2, 0.6, 0.4), "box")
+    assert {tuple(p) for p in points} == {(x, y, z) for x in (-0.1, 0.1) for y in (-0.3, 0.3) for z in (-0.2, 0.2)}
+    np.testing.assert_array_equal(segment, [[0.0, -0.3, 0.0], [0.0, 0.3, 0.0]])
+    assert point_radius == 0.0 and radius == pytest.approx(np.hypot(0.1, 0.2))
+
+
+@pytest.mark.parametrize("count", [2, 3, SAMPLES, SAMPLES + 1, 30, 201])
+def test_a_long_brake_is_looked_at_in_a_few_rows_and_between_them_in_proportion(count: int) -> None:
+    taken, begin, end, share = spread(count)
+    assert len(taken) == min(count, SAMPLES) and {0, 1, count - 1} <= set(taken.tolist())
+    rows = np.arange(count - 1)
+    assert (begin <= rows).all() and (rows < end).all() and set(begin) | set(end) == set(taken.tolist())
+    np.testing.assert_allclose(begin + share[:, 0] * (end - begin), rows, atol=1e-9)
