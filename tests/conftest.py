@@ -15,16 +15,22 @@ from wm_bridge.cli.domain import claim_domain_id
 from wm_bridge.cli.environment import run_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+# Real processes, servos on a pseudo-terminal, cameras in real time: a neighbour that computes would make them late.
+# So are single tests with the marker ``alone``, and all that take ``ros_env`` or ``recorded_run``.
+ALONE = ("test_ros_", "test_driver_", "test_demo", "test_two_arms", "test_nico", "test_bus_sim", "test_dynamixel_", "test_usb_", "test_realsense")
 NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"  # HYPOTHESIS_PROFILE=nightly ./wm test tests/test_safety_*.py
 settings.register_profile("nightly", max_examples=10_000, deadline=None)
 if NIGHTLY:
     settings.load_profile("nightly")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Ten thousand examples take longer than any test may otherwise."""
-    if NIGHTLY:
-        for item in items:
+    """Mark what `./wm test` runs alone; ten thousand examples take longer than any test may otherwise."""
+    for item in items:
+        if item.path.stem.startswith(ALONE) or {"ros_env", "recorded_run"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.alone)
+        if NIGHTLY:
             item.add_marker(pytest.mark.timeout(0))
 
 

@@ -53,6 +53,7 @@ def test_an_unknown_kind_is_an_error() -> None:
         faults.main(["--kind", "plan_silenc"])
 
 
+@pytest.mark.alone
 def test_in_the_real_graph_the_arm_stands_and_the_driver_stops_by_itself() -> None:
     """Two of the graph's kinds; `./wm bench faults` has all. Times are those of a busy machine."""
     rows = {row.name: row for row in faults.in_graph(1, ["second_writer_talks", "safety_sigkill"])}

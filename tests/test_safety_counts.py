@@ -127,6 +127,7 @@ def test_a_rate_that_cannot_be_measured_does_not_lose_the_others(tmp_path, monke
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_rate_is_measured_in_a_running_graph_of_an_arm_from_yaml_and_urdf(tmp_path):
     from wm_bridge.bench import safety
 
