@@ -21,13 +21,14 @@ from wm_bridge.bench.pipeline import Marks, Passage
 from wm_bridge.bench.report import BenchResult, percent, wilson
 from wm_bridge.cli import bench
 from wm_bridge.errors import UserError
+from wm_bridge.report import runs
 from wm_bridge.robots import spec as robots
 from wm_bridge.sim.closed_loop import TICK_NS
 from wm_bridge.sim.play import ARM
 from wm_bridge.sim.world import SimWorld
 from wm_planner.testing import random_checkpoint
 
-TOP_KEYS = {"bench", "git", "seed", "date", "machine", "weights", "figures"}
+TOP_KEYS = {"kind", "bench", "git", "seed", "date", "machine", "weights", "figures", "rows", "samples", "configuration", "versions"}
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +303,9 @@ def test_reach_runs_with_any_checkpoint_and_writes_its_figures(tmp_path: Path) -
 
     checkpoint, file = random_checkpoint(tmp_path / "random.safetensors"), tmp_path / "reach.json"
     words = ["--episodes", "1", "--only", "planner", "--workers", "1", "--checkpoint", str(checkpoint), "--json", str(file)]
-    assert bench.main(["reach", *words]) == 0
+    assert bench.main(["reach", *words, "--run", str(tmp_path / "run")]) == 0
+    left = runs.read(tmp_path / "run")
+    assert (left.kind, left.name) == ("bench", "reach") and left.page is not None and "--episodes 1" in left.configuration["arguments"]
     data = json.loads(file.read_text())
     assert set(data) == TOP_KEYS and data["weights"] == weights_hash(checkpoint)
     figures = data["figures"]

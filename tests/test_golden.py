@@ -84,6 +84,7 @@ def test_the_page_and_the_table_name_what_would_have_stopped(tmp_path: Path) -> 
     summary = summarise(replay)
     assert summary.figures["would_have_stopped"] == 3
     assert "0.00 s, goal 1: would have stopped" in page.text(replay, summary)
-    page.write_html(tmp_path / "page.html", replay, summary)
+    report = {"name": "bag", "outcome": "", "bag": "", "date": "", "git": "", "machine": "", "configuration": {"planner": replay.planner}}
+    page.write_html(tmp_path / "page.html", report, [], page.body(replay, summary))
     text = (tmp_path / "page.html").read_text()
     assert "Replay of bag" in text and "data:image/png" in text and "would have stopped" in text

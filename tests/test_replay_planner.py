@@ -18,6 +18,7 @@ from wm_bridge.replay import golden
 from wm_bridge.replay.recorded import read
 from wm_bridge.replay.run import Replay, ReplaySettings, replay_planner
 from wm_bridge.replay.summary import summarise
+from wm_bridge.report import runs
 from wm_bridge.testing import assert_replay
 
 pytestmark = pytest.mark.slow
@@ -95,11 +96,14 @@ def test_the_command_compares_with_an_exit_code(
     recorded_run: Path, golden_file: Path, settings: ReplaySettings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(recorded_run), "--checkpoint", settings.planner.checkpoint, "--golden", str(golden_file)]
-    assert command.main([*arguments, "--json", str(tmp_path / "figures.json")]) == 0
+    assert command.main([*arguments, "--json", str(tmp_path / "figures.json"), "--run", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
+    left = runs.read(tmp_path / "run")
+    assert (left.kind, left.outcome) == ("replay", "golden file the same, safety filter the same") and left.page is not None
+    assert left.figures["golden_different"] == 0 and left.configuration["planner.weights"]
     assert "all as in the golden file" in out and "would have stopped the arm  " in out
     assert json.loads((tmp_path / "figures.json").read_text())["golden_different"] == 0
-    assert command.main([*arguments, "--set", "weight_smoothness=0.5"]) == 1
+    assert command.main([*arguments, "--no-run", "--set", "weight_smoothness=0.5"]) == 1
     out = capsys.readouterr().out
     assert "first: plan of goal 1" in out and "planner search.weight_smoothness: golden 0.02, now 0.5" in out
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_recorded_run_of_the_graph_gives_the_same_bits(recorded_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = tmp_path / "figures.json"
-    assert command.main([str(recorded_run), "--safety-only", "--json", str(figures)]) == 0
+    assert command.main([str(recorded_run), "--safety-only", "--no-run", "--json", str(figures)]) == 0
     assert "the same, bit for bit" in capsys.readouterr().out
     found = json.loads(figures.read_text())
     (session,) = found["sessions"]
@@ -35,7 +35,7 @@ def test_another_setting_is_reported_with_its_first_tick(recorded_run: Path, tmp
     settings["velocity_scale"] = 0.02  # below the 0.1 rad/s that the arm has reached however busy the machine was
     other = tmp_path / "slow.yaml"
     other.write_text(yaml.safe_dump(settings))
-    assert command.main([str(recorded_run), "--safety-only", "--config", str(other)]) == 1
+    assert command.main([str(recorded_run), "--safety-only", "--no-run", "--config", str(other)]) == 1
     out = capsys.readouterr().out
     assert "tick " in out
     assert "r_elbow_y: recorded" in out or "the recording lacks this hw/command" in out, "on a busy machine some are lost"

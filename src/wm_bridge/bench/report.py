@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from wm_bridge.resources import git_revision as git_revision
+from wm_bridge.report.about import machine, made
+from wm_bridge.report.runs import plain
+
+_KEPT = 1000  # samples of each kind in the JSON form
 
 
 def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
@@ -33,19 +33,6 @@ def percent(successes: int, count: int) -> str:
     return f"{rate:.1f} % ({100 * low:.0f}-{100 * high:.0f}, n={count})"
 
 
-def machine() -> str:
-    """Processor and core count."""
-    model = platform.processor() or platform.machine()
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.split(":", 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return f"{model}, {os.cpu_count()} cores"
-
-
 @dataclass(frozen=True)
 class BenchResult:
     """What one benchmark found.
@@ -53,6 +40,7 @@ class BenchResult:
     Attributes:
         bench: its name. seed: of the episodes. weights: hash of the checkpoint, "" for none.
         figures: numbers by name. rows: (what, value) lines of the printed table.
+        samples: what the figures were made from, for curves; the name ends with the unit: ``planning call, ms``.
     """
 
     bench: str
@@ -60,17 +48,19 @@ class BenchResult:
     weights: str
     figures: Mapping[str, float]
     rows: Sequence[tuple[str, str]] = field(default_factory=tuple)
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The documented JSON form."""
         return {
+            "kind": "bench",
             "bench": self.bench,
-            "git": git_revision(),
             "seed": self.seed,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": machine(),
             "weights": self.weights,
-            "figures": {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in self.figures.items()},
+            "figures": plain(self.figures),
+            "rows": [list(row) for row in self.rows],
+            "samples": {name: _spread(values) for name, values in self.samples.items()},
+            **made({}),
         }
 
     def show(self, json_path: Path | None = None) -> None:
@@ -83,3 +73,11 @@ class BenchResult:
             json_path.parent.mkdir(parents=True, exist_ok=True)
             json_path.write_text(json.dumps(self.as_json(), indent=1) + "\n")
             print(f"wrote {json_path}")
+
+
+def _spread(values: Sequence[float]) -> list[float]:
+    """Sorted finite values, at most ``_KEPT`` of them, evenly chosen with both ends."""
+    ordered = sorted(float(value) for value in values if math.isfinite(value))
+    if len(ordered) <= _KEPT:
+        return ordered
+    return [ordered[round(k * (len(ordered) - 1) / (_KEPT - 1))] for k in range(_KEPT)]

@@ -314,13 +314,26 @@ class Demo:
         self.facts.values["nodes"] = nodes
         self.facts.values["deaths"] = [str(death).splitlines()[0] for death in graph.deaths]
 
+    def _configuration(self) -> dict[str, Any]:
+        """Arguments, and the settings that planner and safety node read."""
+        import yaml
+
+        from wm_bridge import resources
+        from wm_bridge.robots.spec import load
+
+        files = {"planner": "config/planner.yaml", "search": "config/compact_planner.yaml", "safety": load(_ROBOT).safety_path()}
+        settings = {name: yaml.safe_load(resources.root().joinpath(file).read_text(encoding="utf-8")) for name, file in files.items()}
+        settings["planner"] = settings["planner"]["/**"]["ros__parameters"]
+        return {"arguments": {name: value for name, value in vars(self.args).items() if value not in (None, False)}, **settings}
+
     def _report(self, hurry: bool) -> None:
         """Write what there is; never hides how the run ended."""
-        from wm_bridge.bench.report import git_revision, machine
         from wm_bridge.report import make
+        from wm_bridge.report.about import made as about
 
         path = self.args.checkpoint or shipped_checkpoint_path(_ROBOT)
-        self.facts.values.update(git=git_revision(), machine=machine(), checkpoint=path.name, checkpoint_hash=file_hash(path))
+        began = self.facts.values["date"]
+        self.facts.values.update(about(self._configuration()), date=began, checkpoint=path.name, checkpoint_hash=file_hash(path))
         if not hurry:
             print("making the report ...", flush=True)
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +55,57 @@ def main(argv: list[str]) -> int:
         if lacking:
             print(f"the bag holds no {' and no '.join(lacking)}: only the safety filter is run again")
         guarded = replay_safety(arguments.bag, recorded, config)
-        figures: dict[str, Any] = {}
-        code = 0
+        found = _Found(0, guarded, [], recorded.notes, {}, {"config": str(arguments.config or "as recorded")})
     else:
-        code, guarded, figures = _plan(arguments, config)
-    for number, report in enumerate(guarded.reports, 1):
-        print((f"start {number} of the safety node: " if len(guarded.reports) > 1 else "") + text(report))
+        found = _plan(arguments, config)
+    reports = found.guarded.reports
+    told = [(f"start {number} of the safety node: " if len(reports) > 1 else "") + text(report) for number, report in enumerate(reports, 1)]
+    print("\n".join(told))
+    wrong = any(report.wrong for report in reports)
+    figures = {"replay_identical": int(not wrong), "sessions": [_session(report) for report in reports], **found.figures}
     if arguments.json:
-        wrong = any(report.wrong for report in guarded.reports)
-        found = {"replay_identical": int(not wrong), "sessions": [_session(report) for report in guarded.reports], **figures}
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return int(code or any(report.wrong for report in guarded.reports))
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    _leave(arguments, found, figures, told)
+    return int(found.code or wrong)
 
 
-def _plan(arguments: argparse.Namespace, config: SafetyConfig | None) -> tuple[int, Guarded, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Found:
+    """What a replay found: exit code, safety filter, parts of the page (HTML), notes, figures, settings."""
+
+    code: int
+    guarded: Guarded
+    parts: Sequence[str]
+    notes: Sequence[str]
+    figures: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    outcome: str = ""
+
+
+def _leave(arguments: argparse.Namespace, found: _Found, figures: Mapping[str, Any], told: Sequence[str]) -> None:
+    """The page and its report.json, unless none is wanted."""
+    from wm_bridge.replay.page import write_html
+    from wm_bridge.report.about import made
+    from wm_bridge.report.runs import PAGE, new_folder, write_report
+
+    bag = arguments.bag.absolute()
+    name = bag.parent.name if bag.name == "bag" else bag.stem
+    same = "safety filter the same" if figures["replay_identical"] else "safety filter DIFFERENT"
+    settings = {key: str(value) for key, value in vars(arguments).items() if value not in (None, False, [], "", 0.0)}
+    report = {
+        "kind": "replay", "name": name, "bag": str(bag), "outcome": ", ".join(filter(None, [found.outcome, same])),
+        "figures": figures, **made({"arguments": settings, **found.settings}),
+    }  # fmt: skip
+    parts = [*found.parts, "<h2>Safety filter</h2>", *(f"<pre>{html.escape(line)}</pre>" for line in told)]
+    folder = None if arguments.no_run else arguments.run or new_folder("replay", name)
+    if folder is not None:
+        write_report(folder, report)
+    for page in filter(None, [arguments.html, folder and folder / PAGE]):
+        write_html(page, report, found.notes, parts)
+        print(f"page {page}")
+
+
+def _plan(arguments: argparse.Namespace, config: SafetyConfig | None) -> _Found:
     from wm_bridge.planner_setup import PlannerSetup
     from wm_bridge.replay import golden, page
     from wm_bridge.replay.run import ReplaySettings, replay_planner
@@ -85,12 +125,12 @@ def _plan(arguments: argparse.Namespace, config: SafetyConfig | None) -> tuple[i
     elif arguments.golden:
         comparison = golden.compare(arguments.golden, replay, arguments.tolerance)
         print(comparison)
-    if arguments.html:
-        page.write_html(arguments.html, replay, summary, comparison)
-        print(f"wrote {arguments.html}")
     figures = {name: value if math.isfinite(value) else None for name, value in summary.figures.items()}
     figures |= {"notes": list(replay.notes)} | ({"golden_different": comparison.different} if comparison else {})
-    return int(comparison is not None and not comparison.same), replay.guarded, figures
+    outcome = "" if comparison is None else "golden file the same" if comparison.same else f"golden file: {comparison.different} decisions differ"
+    code = int(comparison is not None and not comparison.same)
+    parts = page.body(replay, summary, comparison) if arguments.html or not arguments.no_run else []
+    return _Found(code, replay.guarded, parts, replay.notes, figures, {"planner": replay.planner}, outcome)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -99,7 +139,10 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--golden", type=Path, metavar="FILE", help="compare all decisions with this file; the exit code says whether they are the same")
     parser.add_argument("--update", action="store_true", help="write the golden file instead")
     parser.add_argument("--tolerance", type=float, default=0.0, metavar="X", help="by which numbers may differ from the golden file (default 0: not by a bit)")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with curves")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the page there as well")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--run", type=Path, metavar="FOLDER", help="for page and report.json (default: a new one, runs/DATE-TIME-replay-NAME)")
+    which.add_argument("--no-run", action="store_true", help="leave neither of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--speed", type=float, default=0.0, metavar="X", help="recorded seconds per second (default: as fast as possible)")
     parser.add_argument("--ros", action="store_true", help="play it on real topics, with /clock, to the real planner and safety nodes")

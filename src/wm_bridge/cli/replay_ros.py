@@ -18,6 +18,10 @@ from wm_bridge.core.goal_record import to_text
 from wm_bridge.core.types import SafetyMode
 from wm_bridge.errors import UserError
 from wm_bridge.replay.recorded import Picture, Recorded, read
+from wm_bridge.replay.page import write_html
+from wm_bridge.report.about import made
+from wm_bridge.report.page import table
+from wm_bridge.report.runs import PAGE, new_folder, write_report
 from wm_bridge.supervisor import Graph
 
 S = 1_000_000_000
@@ -37,7 +41,7 @@ def play(bag: Path, speed: float, namespace: str = "", camera: str = "", checkpo
     for what, there in (("pictures", recorded.pictures), ("joint_states", recorded.joints), ("hw/command", recorded.commands), ("goal", recorded.goals)):
         if not there:
             raise UserError(f"{bag} holds no {what}: it cannot be played to the planner", "record with ./wm record or ./wm demo", 2)
-    run_dir = Path("runs") / time.strftime("replay-%Y%m%d-%H%M%S")
+    run_dir = new_folder("replay", "ros")
     robot = {"robot": recorded.goals[0].record.robot or "nico"}
     overrides: dict[str, dict[str, Any]] = {name: dict(robot) for name in ("safety", "planner", "camera")}
     if checkpoint is not None:
@@ -57,6 +61,13 @@ def play(bag: Path, speed: float, namespace: str = "", camera: str = "", checkpo
         print(f"{name.replace('_', ' '):<28} {value}")
     if json_path is not None:
         json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    report = {
+        "kind": "replay", "name": "ros", "bag": str(bag.absolute()), "outcome": f"{figures['plans']} plans", "figures": figures,
+        **made({"speed": speed, "namespace": namespace, "camera": camera, "checkpoint": str(checkpoint or "shipped")}),
+    }  # fmt: skip
+    write_report(run_dir, report)
+    write_html(run_dir / PAGE, report, recorded.notes, [table(figures.items())])
+    print(f"page {run_dir / PAGE}")
     return 0 if figures["plans"] else 3
 
 

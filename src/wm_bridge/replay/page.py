@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wm_bridge.errors import UserError
 from wm_bridge.replay.golden import Comparison
 from wm_bridge.replay.run import Replay
 from wm_bridge.replay.summary import Row, Summary
-from wm_bridge.report.page import as_png, png_image, table, write_page
+from wm_bridge.report.page import about_sections, as_png, png_image, table, write_page
 
 _SHOWN = 20  # events
 
@@ -51,21 +53,26 @@ def text(replay: Replay, summary: Summary) -> str:
     return "\n".join([*told, *(f"{name:<{width}}  {value}" for name, value in rows), *(f"  {event}" for event in _events(summary))])
 
 
-def write_html(path: Path, replay: Replay, summary: Summary, comparison: Comparison | None = None) -> None:
-    """Write the page of a replay.
+def body(replay: Replay, summary: Summary, comparison: Comparison | None = None) -> list[str]:
+    """The parts of the page of a replay, HTML."""
+    parts = [table(lines(replay, summary)), png_image(_chart(summary), "curves")]
+    events = _events(summary)
+    parts.append("<h2>Events</h2>" + ("".join(f"<p>{html.escape(event)}</p>" for event in events) or "<p>The safety filter would have stopped no plan that the recorded run did not stop.</p>"))
+    if comparison is not None:
+        parts.append(f"<h2>Golden file</h2><pre>{html.escape(str(comparison))}</pre>")
+    return [*parts, "<h2>Planner</h2>" + table((name, value) for name, value in replay.planner.items())]
+
+
+def write_html(path: Path, report: Mapping[str, Any], notes: Sequence[str], parts: Sequence[str]) -> None:
+    """Write the page of a replay; ``report`` is what its report.json says.
 
     Raises:
         UserError: it cannot be written.
     """
-    body = [table(lines(replay, summary)), png_image(_chart(summary), "curves")]
-    events = _events(summary)
-    body.append("<h2>Events</h2>" + ("".join(f"<p>{html.escape(event)}</p>" for event in events) or "<p>The safety filter would have stopped no plan that the recorded run did not stop.</p>"))
-    if comparison is not None:
-        body.append(f"<h2>Golden file</h2><pre>{html.escape(str(comparison))}</pre>")
-    body.append("<h2>Planner</h2>" + table((name, value) for name, value in replay.planner.items()))
+    facts = table((name, report[name]) for name in ("outcome", "bag", "date", "git", "machine"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(path, f"Replay of {replay.bag}", replay.notes, body)
+        write_page(path, f"Replay of {report['name']}", notes, [*parts, f"<h2>Run</h2>{facts}", *about_sections(report)])
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", "name a writable place: --html", 2) from error
 

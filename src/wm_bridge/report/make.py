@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from wm_bridge.errors import UserError
 from wm_bridge.report import page, recording, summary, video
+from wm_bridge.report.runs import PAGE, REPORT, write_report
 
 
 @dataclass(frozen=True)
@@ -64,24 +64,12 @@ def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_vide
         except (ValueError, OSError) as error:
             report["bag_note"] = "; ".join(filter(None, [report["bag_note"], f"no video: {error}"]))
     report["video_frames"] = frames
-    made_json = run_dir / "report.json"
-    made_json.write_text(json.dumps(_plain(report), indent=1) + "\n", encoding="utf-8")
+    made_json = write_report(run_dir, {"kind": "demo", **report})
     made_html = None
     if with_page:
-        made_html = run_dir / "report.html"
+        made_html = run_dir / PAGE
         page.write(made_html, report, found, goals, film)
     return Made(made_json, made_html, film, frames, report["bag_note"])
-
-
-def _plain(value: Any) -> Any:
-    """NaN and infinity as null, paths as text: strict JSON."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 def main(argv: list[str]) -> int:
@@ -92,7 +80,7 @@ def main(argv: list[str]) -> int:
     run_dir = Path(argv[0])
     if not (run_dir / "bag").exists():
         raise UserError(f"{run_dir} holds no bag", "name a folder that ./wm demo made, e.g. runs/20260101-120000", 2)
-    old = run_dir / "report.json"
+    old = run_dir / REPORT
     made = make(run_dir, json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {})
     for path in (made.html, made.video, made.json):
         if path is not None:

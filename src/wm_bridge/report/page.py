@@ -1,4 +1,4 @@
-"""report.html: one file with everything in it, only the video lies beside it."""
+"""report.html: one file with everything in it; only a large video lies beside it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from string import Template
 from typing import Any
 
 from wm_bridge.core.types import ImageArray
+from wm_bridge.report.about import flat
 from wm_bridge.report.recording import Recording
 from wm_bridge.report.summary import Curve
 
 S = 1_000_000_000
+_LARGEST_VIDEO = 8_000_000  # bytes that are put into the page
 _FACTS = ("date", "git", "machine", "seed", "checkpoint", "checkpoint_hash", "start_s", "realtime_factor", "robot")
 
 
@@ -36,10 +38,12 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
         links.insert(0, f'<a href="{html.escape(video.name)}">{html.escape(video.name)}</a>')
     body = [
         f"<p>{html.escape(summary)}</p>",
+        _film(video),
         *(_goal(number, report, recording, goal) for number, goal in enumerate(goals)),
         f"<h2>What the safety node did</h2>{_interventions(report.get('interventions', []))}",
         "<p>Ticks of 10 ms while the safety node was enabled. STALE_COMMAND outside of goals is the normal hold between two goals.</p>",
         f"<h2>Run</h2>{table((name, report[name]) for name in _FACTS if report.get(name) is not None)}",
+        *about_sections(report),
         f"<p>{' · '.join(links)}</p>",
     ]
     write_page(path, f"Run {path.parent.name}", notes, body)
@@ -50,6 +54,19 @@ def write_page(path: Path, title: str, notes: Sequence[str], body: Sequence[str]
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     shown = "".join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
     path.write_text(template.substitute(title=html.escape(title), notes=shown, body="\n".join(body)), encoding="utf-8")
+
+
+def about_sections(report: Mapping[str, Any]) -> list[str]:
+    """Configuration and versions of a report as folded parts of a page."""
+    shown = (("Configuration", flat(report.get("configuration"))), ("Versions", flat(report.get("versions"))))
+    return [f"<details><summary>{name}</summary>{table(rows.items())}</details>" for name, rows in shown if rows]
+
+
+def _film(video: Path | None) -> str:
+    """The video in the page, so that the file can be passed on alone."""
+    if video is None or not video.is_file() or video.stat().st_size > _LARGEST_VIDEO:
+        return ""
+    return f'<video controls muted width="640" src="data:video/webm;base64,{base64.b64encode(video.read_bytes()).decode()}"></video>'
 
 
 def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Curve) -> str:
