@@ -269,9 +269,11 @@ def main(argv: list[str]) -> int:
     checkpoint = checkpoint_file(args.checkpoint)
     weights = weights_hash(checkpoint)
     marks = record(args.seconds, args.seed, checkpoint, args.realtime_factor)
-    figures, table = figures_of(passages(marks), np.diff(marks.complete()) * 1e-9)
+    found = passages(marks)
+    figures, table = figures_of(found, np.diff(marks.complete()) * 1e-9)
     figures["realtime_factor"] = args.realtime_factor
     figures |= {f"cpu_{name}_percent": share for name, share in marks.cpu_percent.items()}
     table.append(("CPU of each node, % of one core", ", ".join(f"{name} {share:.0f}" for name, share in marks.cpu_percent.items())))
-    BenchResult("pipeline", args.seed, weights, figures, table).show(args.json)
+    samples = {"camera stamp to hw/command, ms": [item.total for item in found], "overhead, ms": [item.overhead for item in found]}
+    BenchResult("pipeline", args.seed, weights, figures, table, samples).show(args.json)
     return 0

@@ -98,5 +98,6 @@ def main(argv: list[str]) -> int:
         ("1 thread", f"p50 {figures['p50_ms_1_thread']:.1f} ms, p99 {figures['p99_ms_1_thread']:.1f} ms"),
         ("  processor time", f"p50 {figures['processor_ms_1_thread']:.1f} ms, waiting excluded, contention for caches not"),
     ]
-    BenchResult("plan", args.seed, weights_hash(checkpoint), figures, rows).show(args.json)
+    samples = {f"planning call, {name}, ms": [1e3 * wall for wall in walls] for name, walls in (("2 threads", two), ("1 thread", one))}
+    BenchResult("plan", args.seed, weights_hash(checkpoint), figures, rows, samples).show(args.json)
     return 0

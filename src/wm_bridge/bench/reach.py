@@ -30,6 +30,7 @@ from wm_planner.config import PlannerConfig, load_config
 from wm_planner.mpc import Planner
 from wm_planner.weights import weights_hash
 
+_WORST = "furthest of the last 0.5 s, cm"  # of samples
 SHIFTS = ("none", "light", "camera")
 
 
@@ -257,9 +258,11 @@ def main(argv: list[str]) -> int:
         return 0
     figures: dict[str, float] = {"episodes": args.episodes}
     table: list[tuple[str, str]] = []
+    samples: dict[str, list[float]] = {}
     if args.shift:
         for name, shift in (("nominal", "none"), ("light", "light"), ("camera", "camera")):
             rows = row("planner", args.episodes, shift)
+            samples[f"{name}: {_WORST}"] = [100 * r["end_m"] for r in rows]
             figures[f"{name}_3cm"] = count(rows, "held_3cm") / len(rows)
             figures[f"{name}_5cm"] = count(rows, "held_5cm") / len(rows)
             table.append((f"{name}: held < 5 cm", percent(count(rows, "held_5cm"), len(rows))))
@@ -269,6 +272,7 @@ def main(argv: list[str]) -> int:
         for controller in wanted:
             episodes = min(args.episodes, args.oracle_episodes) if controller == "oracle" else args.episodes
             rows = row(controller, episodes)
+            samples[f"{controller}: {_WORST}"] = [100 * r["end_m"] for r in rows]
             name = {"planner": "success", "blank": "blank_image"}.get(controller, controller)
             figures[f"{name}_3cm"] = count(rows, "held_3cm") / len(rows)
             figures[f"{name}_5cm"] = count(rows, "held_5cm") / len(rows)
@@ -288,7 +292,7 @@ def main(argv: list[str]) -> int:
                     ("safety: changed ticks per episode", f"{figures['interventions_per_episode']:.1f} of 800"),
                     ("safety: refused plans", f"{sum(r['refused'] for r in rows):.0f}"),
                 ]
-    BenchResult("reach --shift" if args.shift else "reach", args.seed, weights_hash(checkpoint), figures, table).show(
+    BenchResult("reach --shift" if args.shift else "reach", args.seed, weights_hash(checkpoint), figures, table, samples).show(
         args.json
     )
     return 0
