@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from wm_bridge.report import training
 from wm_planner import train
@@ -16,3 +17,7 @@ def main(argv: list[str]) -> int:
     if page is not None:
         print(f"page {page}")
     return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
