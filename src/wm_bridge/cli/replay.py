@@ -21,6 +21,7 @@ from wm_bridge.replay.recorded import Recorded, read
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.replay import Report
 
+_TELLING = ("plans_the_same", "plans_compared", "would_have_stopped")  # figures that ./wm runs lists
 _NO_PERIOD = 0.1  # s, of plans, where there are none
 
 
@@ -91,10 +92,11 @@ def _leave(arguments: argparse.Namespace, found: _Found, figures: Mapping[str, A
     bag = arguments.bag.absolute()
     name = bag.parent.name if bag.name == "bag" else bag.stem
     same = "safety filter the same" if figures["replay_identical"] else "safety filter DIFFERENT"
+    first = {key: figures[key] for key in _TELLING if key in figures}
     settings = {key: str(value) for key, value in vars(arguments).items() if value not in (None, False, [], "", 0.0)}
     report = {
         "kind": "replay", "name": name, "bag": str(bag), "outcome": ", ".join(filter(None, [found.outcome, same])),
-        "figures": figures, **made({"arguments": settings, **found.settings}),
+        "figures": {**first, **figures}, **made({"arguments": settings, **found.settings}),
     }  # fmt: skip
     parts = [*found.parts, "<h2>Safety filter</h2>", *(f"<pre>{html.escape(line)}</pre>" for line in told)]
     folder = None if arguments.no_run else arguments.run or new_folder("replay", name)
