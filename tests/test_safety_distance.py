@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import coal
 import numpy as np
 import pinocchio
 import pytest
@@ -56,6 +57,54 @@ def test_no_distance_is_larger_than_the_true_one_of_coal(guard):
     witness.set_obstacles(THINGS)
     for q in postures(60):
         assert guard.tightest(q).room <= witness.room(q) + 1e-6
+
+
+def placed(model, geometry, q):
+    """Geometry objects of the URDF with their poses, by pinocchio alone."""
+    data, found = model.createData(), geometry.createData()
+    order = [SPEC.joint_names.index(name) for name in model.names[1:]]
+    pinocchio.updateGeometryPlacements(model, data, geometry, found, q[order])
+    return list(zip(geometry.geometryObjects, found.oMg, strict=True))
+
+
+def test_every_single_pair_is_at_most_as_far_as_coal_says_and_boxes_over_things_are_exact(guard):
+    """Not only the tightest one: each pair may be the one that counts."""
+    model = pinocchio.buildModelFromUrdf(str(SPEC.urdf_path()))
+    geometry = pinocchio.buildGeomFromUrdf(model, str(SPEC.urdf_path()), pinocchio.GeometryType.COLLISION)
+    pairs, asked, answer = guard._pairs, coal.DistanceRequest(), coal.DistanceResult()
+    others = {thing.name: thing for thing in (*THINGS, CONFIG.scene.table_box())}
+    kinds = {"box": coal.Box, "sphere": coal.Sphere, "capsule": coal.Capsule}
+    lower, upper = CONFIG.scene.workspace_lower, CONFIG.scene.workspace_upper
+    for q in postures(12, seed=3):
+        mine, places = pairs.sweep.at(q), placed(model, geometry, q)
+        for k, name in enumerate(pairs.names):
+            item, M = places[pairs.shape[k]]
+            thing = name.rpartition(" - ")[2]
+            if k >= sum(pairs.runs[:2]):  # room inside of the workspace
+                if isinstance(item.geometry, coal.Box):
+                    reach = np.abs(M.rotation) @ item.geometry.halfSide
+                else:  # a cylinder is held as a capsule around it
+                    reach = np.abs(M.rotation[:, 2]) * getattr(item.geometry, "halfLength", 0.0) + item.geometry.radius
+                room = min((upper - M.translation - reach).min(), (M.translation - reach - lower).min())
+                assert mine[k] == pytest.approx(room, abs=1e-9), name
+                continue
+            if thing in others:
+                shape, N = kinds[others[thing].shape](*others[thing].size), pinocchio.SE3(others[thing].rotation(), others[thing].position)
+            else:
+                other, N = places[pairs.other[k]]
+                shape = other.geometry
+            poses = [coal.Transform3s(T.rotation, T.translation) for T in (M, N)]
+            answer.clear()
+            true = coal.distance(item.geometry, poses[0], shape, poses[1], asked, answer)
+            if true > 0.0:
+                assert mine[k] <= true + 1e-6, name
+
+
+def test_the_witness_of_the_long_runs_sees_the_walls_of_the_workspace():
+    open_room, q = CoalDistances(SPEC, CONFIG), SPEC.home
+    for room in (0.02, 0.0, -0.05):
+        boxed = dataclasses.replace(CONFIG, scene=open_room.boxed(q, room))
+        assert CoalDistances(SPEC, boxed).room(q) == pytest.approx(min(room, open_room.room(q)), abs=1e-12)
 
 
 def test_the_hand_over_the_table_is_measured_exactly(guard):
@@ -136,12 +185,15 @@ def test_the_swept_bound_holds_between_the_postures(guard):
 
 
 @pytest.mark.parametrize("arms", [("right_arm",), ("right_arm", "left_arm")])
-def test_no_margin_is_broken_by_any_plan_message_or_thing(arms):
-    loop = SafetyLoop(SPEC, CONFIG, np.random.default_rng(5), arms)
+@pytest.mark.parametrize("walls", [np.inf, 0.1])
+def test_no_margin_is_broken_by_any_plan_message_or_thing(arms, walls):
+    config = CONFIG if walls == np.inf else dataclasses.replace(CONFIG, scene=CoalDistances(SPEC, CONFIG).boxed(SPEC.home, walls))
+    loop = SafetyLoop(SPEC, config, np.random.default_rng(5), arms)
     found = loop.run(1200, hostile=True, check_every=2)
     assert found.breaches == 0 and found.broken_certificates == 0 and not found.latched, found.least_room_m
     assert found.limited > 50, "nothing came near anything: the test tests nothing"
     assert np.abs(np.diff(np.array(found.outputs), axis=0)).max() > 0.003, "the arm hardly moved"
+    assert walls == np.inf or any(note.reasons & Reason.WORKSPACE for note in loop.filter.take_interventions())
 
 
 def test_without_distances_the_same_plans_do_hit_something():

@@ -19,13 +19,14 @@ import numpy as np
 from tqdm import tqdm
 
 from wm_bridge import resources
-from wm_bridge.bench.safety_loop import SafetyLoop
+from wm_bridge.bench.safety_loop import CoalDistances, SafetyLoop
 from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.viability import run_random_ticks
 
 PERIODS_S = (0.001, 0.004, 0.01)
 _VIABILITY_CHUNK, _LOOP_CHUNK = 10_000_000, 4_000  # ticks
+_WALLS_M = (math.inf, 0.1, 0.2)  # room between the arms at home and the walls of the workspace
 _LANES = 16, 1000  # random joints of random robots side by side
 
 
@@ -72,7 +73,8 @@ class ClosedLoop:
     """Ticks of the whole filter: bad messages, things that come and go; coal looks on every tick.
 
     Args:
-        robots: with their settings; each chunk takes the next robot, with one arm or all of them.
+        robots: with their settings; each chunk takes the next robot, with one arm or all of them. Two of three
+            rounds are inside of walls so near that the arms are held off them.
     """
 
     def __init__(self, robots: Sequence[tuple[RobotSpec, SafetyConfig]]) -> None:
@@ -85,6 +87,9 @@ class ClosedLoop:
     def __call__(self, rng: np.random.Generator, number: int, ticks: int) -> Count:
         """One chunk."""
         spec, config, arms = self._cases[number % len(self._cases)]
+        walls = _WALLS_M[number // len(self._cases) % len(_WALLS_M)]
+        if walls < math.inf:
+            config = dataclasses.replace(config, scene=CoalDistances(spec, config).boxed(spec.home, walls))
         found = SafetyLoop(spec, config, rng, arms).run(ticks, hostile=True)
         return Count(found.ticks, found.breaches, found.broken_certificates, found.limited, -found.least_room_m, found.latched)
 

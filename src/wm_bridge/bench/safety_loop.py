@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 
@@ -14,13 +15,14 @@ from wm_bridge.robots.spec import RobotSpec
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.filter import SafetyFilter
 from wm_bridge.safety.obstacles import Obstacle
+from wm_bridge.safety.scene import SceneSettings
 
 _PLAN_NS = 100_000_000  # from one plan to the next
 _CLEARANCE_M = 0.05  # of the stop from a thing that appears: it can still be kept away from
 
 
 class CoalDistances:
-    """True distances by coal on the URDF's own shapes, as an independent witness."""
+    """True distances by coal on the URDF's own shapes, and their room in the workspace, as an independent witness."""
 
     def __init__(self, spec: RobotSpec, config: SafetyConfig) -> None:
         path = str(spec.urdf_path())
@@ -30,7 +32,8 @@ class CoalDistances:
         self._order = [spec.joint_names.index(name) for name in self._model.names[1:]]
         self._scene = config.scene
         self._own = self._robot.ngeoms
-        self._movable = sum(1 for item in self._robot.geometryObjects if item.parentJoint)
+        self._moving = [k for k, item in enumerate(self._robot.geometryObjects) if item.parentJoint]
+        self._sizes = np.array([_sizes(self._robot.geometryObjects[k].geometry) for k in self._moving])
         self.set_obstacles(())
 
     def set_obstacles(self, obstacles: tuple[Obstacle, ...]) -> None:
@@ -57,16 +60,44 @@ class CoalDistances:
         self._found = self._geometry.createData()
 
     def room(self, q: FloatArray) -> float:
-        """Least distance beyond the margin of any pair at (J,) rad, m."""
-        return float((self._distances(q) - self._margins).min())
+        """Least distance beyond the margin of any pair, or from a wall of the workspace, at (J,) rad, m."""
+        apart = float((self._distances(q) - self._margins).min())
+        (low, high), scene = self._extent(), self._scene
+        return min(apart, float((low - scene.workspace_lower).min()), float((scene.workspace_upper - high).min()))
+
+    def boxed(self, q: FloatArray, room_m: float) -> SceneSettings:
+        """The scene with the walls of the workspace so near around the robot at (J,) rad, where they were farther."""
+        self._distances(q)
+        (low, high), scene = self._extent(), self._scene
+        lower, upper = np.maximum(low - room_m, scene.workspace_lower), np.minimum(high + room_m, scene.workspace_upper)
+        return dataclasses.replace(scene, workspace_lower=tuple(lower.tolist()), workspace_upper=tuple(upper.tolist()))
 
     def distance_to_last(self, q: FloatArray) -> float:
         """Distance of the robot from the obstacle that was named last, m."""
-        return float(self._distances(q)[-self._movable :].min())
+        return float(self._distances(q)[-len(self._moving) :].min())
 
     def _distances(self, q: FloatArray) -> FloatArray:
         pinocchio.computeDistances(self._model, self._data, self._geometry, self._found, q[self._order])
         return np.array([result.min_distance for result in self._found.distanceResults])
+
+    def _extent(self) -> tuple[FloatArray, FloatArray]:
+        """Lower and upper corner (3,) m of all that moves, base frame, where it was placed last."""
+        places = [self._found.oMg[k] for k in self._moving]
+        R, centre = np.array([place.rotation for place in places]), np.array([place.translation for place in places])
+        half, disk, ball = self._sizes[:, :3], self._sizes[:, 3:4], self._sizes[:, 4:]
+        reach = np.einsum("mij,mj->mi", np.abs(R), half) + disk * np.sqrt(np.maximum(1.0 - R[:, :, 2] ** 2, 0.0)) + ball
+        return (centre - reach).min(axis=0), (centre + reach).max(axis=0)
+
+
+def _sizes(shape: coal.ShapeBase) -> tuple[float, ...]:
+    """Half edges along x, y, z, radius of the disk across z, radius all around; m."""
+    if isinstance(shape, coal.Box):
+        return (*shape.halfSide, 0.0, 0.0)
+    if isinstance(shape, coal.Cylinder):
+        return (0.0, 0.0, shape.halfLength, shape.radius, 0.0)
+    if isinstance(shape, coal.Sphere):
+        return (0.0, 0.0, 0.0, 0.0, shape.radius)
+    raise ValueError(f"the witness knows boxes, cylinders and spheres, not {type(shape).__name__}")
 
 
 def _shape(item: Obstacle) -> coal.ShapeBase:
