@@ -16,6 +16,7 @@ from wm_bridge.safety.chain import Chain
 from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.obstacles import Obstacle
 from wm_bridge.safety.shapes import RobotShapes
+from wm_bridge.safety.surroundings import build
 
 SPEC = robots.load("nico")
 SHAPES = RobotShapes.from_spec(SPEC)
@@ -150,6 +151,13 @@ def test_what_was_measured_in_a_tick_is_remembered_with_its_place(guard):
     assert seen > 400
 
 
+def test_links_that_may_touch_are_no_pair_and_all_others_are():
+    every = build(SHAPES, CONFIG.scene, {}).names
+    scene = dataclasses.replace(CONFIG.scene, self_ignore=[["right_palm", "left_palm"], ["torso", "nothing"]])
+    gone = set(every) - set(build(SHAPES, scene, {}).names)
+    assert gone and all({"left_palm", "right_palm"} == set(name.split(" - ")) for name in gone)
+
+
 def test_a_thing_may_bear_the_name_of_a_link_and_is_no_part_of_the_robot_then(guard):
     for name in set(SHAPES.names):
         guard.add(Obstacle(name, "sphere", (0.02,), (0.5, -0.5, 1.2)), 0)
@@ -182,6 +190,22 @@ def test_the_swept_bound_holds_between_the_postures(guard):
         bound = guard._pairs.sweep.along(np.stack([q, end]), every, True).lowest
         lowest = np.min([guard._pairs.sweep.at(row) for row in way], axis=0)
         assert (bound <= lowest + 1e-9).all()
+
+
+def test_no_certificate_tells_of_more_room_than_there_is_along_the_way(guard):
+    """Small ways, which two postures decide, as well as long ones, which are looked at between."""
+    rng, told = np.random.default_rng(2), 0
+    for q in postures(150, seed=4):
+        way = rng.normal(size=len(q)) * 10.0 ** rng.uniform(-7, -2)
+        outputs = q + np.linspace(0.2, 1.0, 5)[:, None] * way
+        for _ in range(2):  # the second time the distances at q are known
+            found = guard.assess(q, outputs, 0).certificate
+        if found.name:
+            pair = np.array([k for k, name in enumerate(guard._pairs.names) if name == found.name])
+            least = min(guard._pairs.sweep.at(row)[pair].min() for row in (q, *outputs))
+            assert found.distance <= least + 1e-9
+            told += 1
+    assert told > 50
 
 
 @pytest.mark.parametrize("arms", [("right_arm",), ("right_arm", "left_arm")])

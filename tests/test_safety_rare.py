@@ -170,6 +170,7 @@ def test_in_reduced_mode_a_part_of_the_step_is_taken_where_the_whole_is_too_fast
         found = plain(step, limit)
         if found is not None and found is not step:
             q, brake = chooser._outputs.motion.q, chooser._outputs.brake_step.motion.q
+            assert ((found.motion.q - brake) * (step.motion.q - brake) >= -1e-12).all(), "from the brake towards the wish"
             assert chooser._guard.longest_way(np.concatenate([q[None], found.outputs[: chooser._rising]])) / chooser._dt <= limit
             slower += bool(np.abs(found.motion.q - brake).max() > 1e-6)
         return found
