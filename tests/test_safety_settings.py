@@ -68,13 +68,15 @@ def test_a_file_that_extends_another_says_only_what_differs(tmp_path: Path) -> N
     file.write_text("extends: base.yaml\nvelocity_scale: 0.5\nhuman: {enabled: true}\n")
     found = SafetyConfig.load(file)
     assert found == dataclasses.replace(CONFIG, velocity_scale=0.5, human=dataclasses.replace(CONFIG.human, enabled=True))
-    for text, wrong in (("- 1\n", "expected 'key: value'"), ("extends: mine.yaml\n", "must hold all settings itself")):
+    (tmp_path / "third.yaml").write_text("extends: mine.yaml\nvelocity_scale: 0.25\nhuman: {reaction_ms: 321.0}\n")
+    assert SafetyConfig.load(tmp_path / "third.yaml") == dataclasses.replace(found, velocity_scale=0.25, human=dataclasses.replace(found.human, reaction_ms=321.0))
+    for text, wrong in (("- 1\n", "expected 'key: value'"), ("extends: mine.yaml\n", "extends itself")):
         file.write_text(text)
         with pytest.raises(ValueError, match=wrong):
             SafetyConfig.load(file)
     (tmp_path / "base.yaml").write_text("[]")
     file.write_text("extends: base.yaml\n")
-    with pytest.raises(ValueError, match="must hold all settings itself"):
+    with pytest.raises(ValueError, match="base.yaml: expected 'key: value'"):
         SafetyConfig.load(file)
 
 

@@ -118,7 +118,7 @@ class SafetyConfig:
     def load(cls, path: Path | None = None) -> SafetyConfig:
         """Read a YAML file; ``config/safety.yaml`` when no path is given.
 
-        A file that begins with ``extends: other.yaml`` (beside it) says only what differs.
+        A file that begins with ``extends: other.yaml`` (beside it, or a path) says only what differs; the other may do so too.
         """
         return cls.from_mapping(_read(path or resources.path("config/safety.yaml")))
 
@@ -133,17 +133,16 @@ class SafetyConfig:
         return self.period_ms * 1e-3
 
 
-def _read(path: Path) -> dict[str, object]:
-    """Values of a settings file, over those of the file that it extends."""
+def _read(path: Path, from_: tuple[Path, ...] = ()) -> dict[str, object]:
+    """Values of a settings file, over those of the file that it extends; ``from_``: files that extend this one."""
+    if path.resolve() in from_:
+        raise ValueError(f"{path.name} extends itself, by way of {', '.join(other.name for other in from_)}")
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: expected 'key: value' lines, got {type(values).__name__}")
     if "extends" not in values:
         return values
-    base_path = path.parent / str(values.pop("extends"))
-    merged = yaml.safe_load(base_path.read_text(encoding="utf-8"))
-    if not isinstance(merged, dict) or "extends" in merged:
-        raise ValueError(f"{path.name}: extends {base_path.name}, which must hold all settings itself")
+    merged = _read(path.parent / str(values.pop("extends")), (*from_, path.resolve()))
     for key, value in values.items():
         base = merged.get(key)
         merged[key] = {**base, **value} if isinstance(base, dict) and isinstance(value, dict) else value
