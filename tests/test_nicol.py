@@ -13,6 +13,7 @@ import pinocchio
 import pytest
 from conftest import wait_until
 
+from wm_bridge.bench import bus_motion
 from wm_bridge.bench.safety_loop import SafetyLoop
 from wm_bridge.core.kinematics import Kinematics
 from wm_bridge.core.types import Command
@@ -355,3 +356,10 @@ def test_its_supply_of_24_volts_is_fine_and_half_of_it_is_not():
     guard = SafetyFilter(SPEC, CONFIG)
     assert guard.observe_health(Health(voltage_v=(24.0,) * 18), 1) == Level.OK
     assert guard.observe_health(Health(voltage_v=(12.0,) * 18), 2) == Level.STOP
+
+
+def test_both_arms_move_through_safety_node_and_driver_on_four_simulated_buses() -> None:
+    figures, rows = bus_motion.run("nicol", 3.0)
+    assert figures["motion_commands_hz"] > 25.0 and figures["motion_states_hz"] > 25.0, rows
+    with pytest.raises(UserError, match="no servo bus"):
+        bus_motion.run("arm6", 1.0)

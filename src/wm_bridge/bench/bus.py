@@ -125,6 +125,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--faults", type=int, default=0, metavar="N", help="also every kind of fault with N seeds (about 5 s each)")
     parser.add_argument("--reach", type=int, default=0, metavar="N", help="also N goal pictures through the running graph on this bus (about 15 s each)")
     parser.add_argument("--graph", type=float, default=0.0, metavar="S", help="also the running graph on this bus for so many seconds: rates, and CPU of each node")
+    parser.add_argument("--motion", type=float, default=0.0, metavar="S", help="also --robot on its simulated buses, moved through the running graph for so many seconds")
+    parser.add_argument("--robot", default="nicol", help="of --motion: a robot with servos (default nicol)")
     parser.add_argument("--seed", type=int, default=0, help="first seed of the faults")
     options = parser.parse_args(argv)
     times = cycle_times(options.cycles)
@@ -151,6 +153,12 @@ def main(argv: list[str]) -> int:
         from wm_bridge.bench import bus_graph
 
         more, table = bus_graph.run(options.graph, 1000 + options.seed)
+        figures |= more
+        rows += table
+    if options.motion > 0.0:
+        from wm_bridge.bench import bus_motion
+
+        more, table = bus_motion.run(options.robot, options.motion)
         figures |= more
         rows += table
     BenchResult("bus", options.seed, "", figures, rows).show(options.json)

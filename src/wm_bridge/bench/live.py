@@ -89,18 +89,18 @@ def cpu_s(pid: int) -> float:
 
 @contextmanager
 def live_graph(
-    overrides: Mapping[str, Mapping[str, Any]] | None = None, skip: tuple[str, ...] = ("goal",)
+    overrides: Mapping[str, Mapping[str, Any]] | None = None, skip: tuple[str, ...] = ("goal",), profile: str = "sim", **how: Any
 ) -> Iterator[Live]:
-    """Start the simulated graph in a temporary run folder; stop it and delete the folder at the end.
+    """Start a graph, the simulated one by default, in a temporary run folder; stop it and delete the folder at the end.
 
-    The folder stays when a node fails: its logs say why.
+    The folder stays when a node fails: its logs say why. ``how``: as `Graph.start` takes it.
 
     Raises:
         UserError: a node could not start, or the planner or a required node died.
     """
     run_dir = Path(tempfile.mkdtemp(prefix="wm-bench-"))
     try:
-        with Graph.start("sim", overrides, run_dir, skip, _READY_S) as graph:
+        with Graph.start(profile, overrides, run_dir, skip, _READY_S, **how) as graph:
             for name in FAST_DDS:
                 os.environ.setdefault(name, graph.env[name])
 
