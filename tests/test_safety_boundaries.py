@@ -138,8 +138,8 @@ def test_a_constant_acceleration_is_no_jerk() -> None:
     filter_._outputs.motion = Motion(q, 0.1 * limits.velocity, a)
     v = filter_._outputs.motion.v + a * dt
     step = filter_._outputs.brake_step
-    filter_._judge(Motion(q + v * dt, v, a), Choice(step._replace(motion=Motion(q, v, a)), Reason.NONE), Reason.NONE, rig.now)
-    assert filter_._limiting is Reason.POSITION_LIMIT, "none of the others"
+    filter_._judge.compare(Motion(q + v * dt, v, a), filter_._outputs.motion, Choice(step._replace(motion=Motion(q, v, a)), Reason.NONE), Reason.NONE, rig.now)
+    assert filter_._judge.limiting is Reason.POSITION_LIMIT, "none of the others"
 
 
 def test_a_state_names_every_joint_once() -> None:
@@ -385,8 +385,8 @@ def test_limiting_ends_at_half_the_change_at_which_it_began() -> None:
     rest, zero = filter_._outputs.motion.q, np.zeros(3)
     step = filter_._outputs.brake_step._replace(motion=Motion(rest, zero, zero))
     for share in (0.99, 1.01, 0.51, 0.49, 0.99, 1.01):
-        filter_._judge(Motion(rest + share * level, zero, zero), Choice(step, Reason.NONE), Reason.NONE, rig.now)
-        states.append(bool(filter_._limiting))
+        filter_._judge.compare(Motion(rest + share * level, zero, zero), filter_._outputs.motion, Choice(step, Reason.NONE), Reason.NONE, rig.now)
+        states.append(bool(filter_._judge.limiting))
     assert states == [False, True, True, False, False, True]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -10,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 
 from wm_bridge.core.joints import JointTable
-from wm_bridge.core.kinematics import RobotDescription
 from wm_bridge.core.types import (
     Command,
     FloatArray,
@@ -22,25 +20,24 @@ from wm_bridge.core.types import (
 )
 from wm_bridge.safety import qp
 from wm_bridge.safety.answers import Answer, FilterStatus
-from wm_bridge.safety.box import Motion
 from wm_bridge.safety.budget import TimeBudget
 from wm_bridge.safety.chooser import Choice, StepChooser
 from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.safety.follower import Follower
 from wm_bridge.safety.guard import DistanceGuard
 from wm_bridge.safety.inputs import Inputs
+from wm_bridge.safety.judge import Judge
 from wm_bridge.safety.ladder import Ladder
 from wm_bridge.safety.lanes import Lanes
 from wm_bridge.safety.limits import MotionLimits, Shares
 from wm_bridge.safety.outputs import Outputs, Step
-from wm_bridge.safety.record import Intervention, InterventionRecord
-from wm_bridge.safety.shapes import RobotShapes
+from wm_bridge.safety.record import InterventionRecord
+from wm_bridge.safety.shapes import described
 from wm_bridge.safety.start import describe_outside
 from wm_bridge.safety.stricter import looser
 from wm_bridge.safety.supervision import Supervision
 from wm_bridge.safety.watching import Watching
 
-_LIMITS = (Reason.POSITION_LIMIT, Reason.VELOCITY_LIMIT, Reason.ACCELERATION_LIMIT, Reason.JERK_LIMIT)
 _SETTLED_NS = 100_000_000  # the arm lags behind the output: at rest for so long, it stands too
 _CHASE = 0.5  # share of acceleration and jerk for catching up with a request
 
@@ -92,7 +89,7 @@ class SafetyFilter(Watching):
         self._clock = clock
         self._spec = spec
         self._names = tuple(spec.joint_names)
-        self._shapes = _described(spec)
+        self._shapes = described(spec)
         self._ladder = Ladder()
         self._record = InterventionRecord()
         self._ticks = 0
@@ -125,7 +122,7 @@ class SafetyFilter(Watching):
         self._chooser = StepChooser(self._outputs, limits, self._dt, self._guard, solver)
         self._supervision = Supervision(config, getattr(spec, "effort", None))
         self._budget = TimeBudget(config.tick_budget_ms, config.tick_latch_ms)
-        self._limiting = Reason.NONE
+        self._judge = Judge(limits, self._dt, config.intervention_rad, self._record)
 
     # ---- what others ask for -------------------------------------------------------
 
@@ -292,13 +289,13 @@ class SafetyFilter(Watching):
         self._choose_mode(now_ns, steady_ns)
         self._follower.advance(now_ns)
         if not self._follower.active:
-            self._limiting = Reason.NONE
+            self._judge.limiting = Reason.NONE
             step, source = outputs.brake_step, 0
             requested = outputs.motion.q  # nothing was asked for
             wrong = outputs.check(step)
             if not outputs.at_rest:
                 mode, reasons = self._ladder.mode, self._ladder.reasons
-                self._note(now_ns, mode, reasons, requested, Choice(step, wrong))
+                self._judge.note(now_ns, mode, reasons, requested, Choice(step, wrong))
         else:
             last, now = self._follower.sample()
             requested, source = now.q, self._follower.source_stamp_ns
@@ -308,7 +305,9 @@ class SafetyFilter(Watching):
             if self._budget.exceeded(self._clock() - self._begin_ns):
                 choice = Choice(outputs.brake_step, Reason.NONE, Reason.TIME_BUDGET)
             step, wrong = choice.step, choice.wrong
-            self._judge(now, choice, pace.reason, now_ns)
+            changed = self._judge.compare(now, outputs.motion, choice, pace.reason, now_ns)
+            if changed:
+                self._ladder.set(SafetyMode.LIMITED, self._judge.limiting, changed)
             if self._budget.lost:
                 self._latch(Reason.TIME_BUDGET, f"late ticks in a row took {self._config.tick_latch_ms:.0f} ms")
         if wrong:
@@ -372,52 +371,6 @@ class SafetyFilter(Watching):
         slow = measured is not None and np.abs(measured.velocity).max() <= self._config.start_speed_rad_s
         return bool(slow and steady_ns - self._moved_ns >= _SETTLED_NS)
 
-    def _judge(self, requested: Motion, choice: Choice, pace: Reason, now_ns: int) -> None:
-        """NORMAL or LIMITED, with hysteresis, and which limit it was."""
-        change = float(np.maximum.reduce(np.abs(requested.q - choice.step.motion.q)))
-        threshold = self._config.intervention_rad * (0.5 if self._limiting else 1.0)
-        if change <= threshold and not choice.kept_off & Reason.TIME_BUDGET:
-            self._limiting = Reason.NONE
-            return
-        limits, last = self._limits, self._outputs.motion
-        q, dt = requested.q, self._dt
-        v = (q - last.q) / dt
-        a = (v - last.v) / dt
-        outside = np.maximum(limits.lower - q, q - limits.upper)
-        speed, push, jerk = np.abs(v) - limits.velocity, np.abs(a) - limits.acceleration, np.abs(a - last.a)
-        over = np.maximum.reduce((outside, speed, push, jerk - limits.jerk * dt), axis=1).tolist()
-        found = choice.kept_off
-        if found & Reason.TOOL_SPEED:
-            found |= pace
-        for excess, reason in zip(over, _LIMITS, strict=True):
-            if excess > 0.0:
-                found |= reason
-        # none of these: it had to slow down ahead of a position limit, or still catches up
-        self._limiting = found or self._limiting or Reason.POSITION_LIMIT
-        self._note(now_ns, SafetyMode.LIMITED, self._limiting, q, choice)
-        detail = f"changed by {change:.4f} rad"
-        if choice.kept_off:
-            room = choice.certificate
-            detail += f"; {room.name} at {room.distance:.4f} m, margin {room.margin:.4f} m" * bool(room.name)
-        self._ladder.set(SafetyMode.LIMITED, self._limiting, detail)
-
-    def _note(
-        self, now_ns: int, mode: SafetyMode, reasons: Reason, before: FloatArray, choice: Choice
-    ) -> None:
-        found = choice.certificate
-        near = bool(found.name)
-        self._record.add(
-            Intervention(
-                now_ns,
-                mode,
-                reasons,
-                before,
-                choice.step.motion.q,
-                found.distance if near else math.nan,
-                found.margin if near else math.nan,
-            )
-        )
-
     def _commit(self, step: Step, now_ns: int, source_stamp_ns: int) -> Command:
         self._outputs.commit(step)
         return Command(self._names, step.motion.q, step.motion.v, now_ns, source_stamp_ns)
@@ -445,7 +398,7 @@ class SafetyFilter(Watching):
         wrong = self._inputs.plan_time(plan, others, now_ns, steady_ns)
         if wrong:
             return wrong
-        if not self._follower.active or self._limiting:
+        if not self._follower.active or self._judge.limiting:
             self._follower.start(outputs.motion)
         self._follower.take(plan)
         return Reason.NONE
@@ -510,17 +463,4 @@ class SafetyFilter(Watching):
 
     def _drop_plan(self) -> None:
         self._follower.drop()
-        self._limiting = Reason.NONE
-
-
-def _described(spec: JointTable) -> RobotShapes | None:
-    """Shapes of a robot that has a URDF, whose limits must hold those of the spec; None without."""
-    if not isinstance(spec, RobotDescription):
-        return None
-    shapes = RobotShapes.from_spec(spec)
-    lower, upper, velocity = shapes.chain.limits()
-    loose = (spec.lower < lower - 1e-6) | (spec.upper > upper + 1e-6) | (spec.velocity > velocity + 1e-6)
-    if loose.any():
-        names = [name for name, flag in zip(spec.joint_names, loose, strict=True) if flag]
-        raise ValueError(f"limits of {names} are wider than in {spec.urdf_path().name}; narrow config/robots")
-    return shapes
+        self._judge.limiting = Reason.NONE

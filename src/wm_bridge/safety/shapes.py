@@ -9,6 +9,7 @@ import numpy as np
 import pinocchio
 from numpy.typing import NDArray
 
+from wm_bridge.core.joints import JointTable
 from wm_bridge.core.kinematics import RobotDescription
 from wm_bridge.core.types import FloatArray
 from wm_bridge.safety.chain import Chain
@@ -82,6 +83,19 @@ class RobotShapes:
         out[:, :3, 4:] = np.swapaxes(self.ends, 1, 2)
         out[:, 3, [0, 4, 5]] = 1.0
         return out
+
+
+def described(spec: JointTable) -> RobotShapes | None:
+    """Shapes of a robot that has a URDF, whose limits must hold those of the spec; None without."""
+    if not isinstance(spec, RobotDescription):
+        return None
+    shapes = RobotShapes.from_spec(spec)
+    lower, upper, velocity = shapes.chain.limits()
+    loose = (spec.lower < lower - 1e-6) | (spec.upper > upper + 1e-6) | (spec.velocity > velocity + 1e-6)
+    if loose.any():
+        names = [name for name, flag in zip(spec.joint_names, loose, strict=True) if flag]
+        raise ValueError(f"limits of {names} are wider than in {spec.urdf_path().name}; narrow config/robots")
+    return shapes
 
 
 def cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
