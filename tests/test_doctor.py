@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wm_bridge.cli import doctor, doctor_checks
-from wm_bridge.cli.doctor_checks import Finding, State
+from wm_bridge.cli.doctor_troubles import Finding, State
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,14 @@ ALLOWED = {
     "ros": {"core", "bags", "safety", "robots", "cameras", "view.shown"},
     "view": {"core"},
     "bags": {"core"},
+    "docs": {"core", "cli", "nodes", "ros", "graph"},
     "dataset": {"core", "bags", "report.page", "report.sheet"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "replay": {"core", "bags", "safety", "robots.spec", "report", "planner_setup"},
     "nodes": {"ros", "core", "bags", "safety", "robots", "cameras", "sim", "view", "graph", "planner_setup"},
 }
-TORCH = {"nodes/planner.py", "planner_setup.py", "sim/episodes.py"}  # episodes: one function, called by `./wm collect` only
+TORCH = {"nodes/planner.py", "planner_setup.py", "sim/episodes.py", "docs/settings.py"}
+# episodes: one function, called by `./wm collect` only; docs: `./wm docs`, never a node
 FOLDERS = ("docs", "examples", "src/wm_planner", "src/wm_bridge", "launch", "urdf", "config", "docker", "tests", "ros2_ws/src")
 
 

@@ -109,6 +109,7 @@ class TrainConfig:
         patience: validations without a better prediction until the training ends; 0 = it never ends early.
         seed: of weights, batches and augmentation.
         threads: torch CPU threads; 0 leaves torch's default.
+        log_every, checkpoint_every, validate_every: steps between lines of the log, between checkpoints, between validations.
     """
 
     steps: int = 8000

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from wm_bridge.cli.doctor_checks import ALL_CHECKS, Finding, State
+from wm_bridge.cli.doctor_checks import ALL_CHECKS
+from wm_bridge.cli.doctor_troubles import BROKEN_CHECK, Finding, State
 
 _MARK = {State.OK: "ok  ", State.ABSENT: "-   ", State.WARN: "warn", State.FAIL: "FAIL"}
 
@@ -33,7 +34,7 @@ def run_check(check: Callable[[], Finding]) -> Finding:
         return check()
     except Exception as error:  # noqa: BLE001 - a doctor must not die of a symptom
         name = getattr(check, "__name__", "check").replace("_", " ")
-        return Finding(name, State.FAIL, f"{type(error).__name__}: {error}", "report this with the output of ./wm doctor --json")
+        return replace(BROKEN_CHECK.found(kind=type(error).__name__, error=error), name=name)
 
 
 def line(finding: Finding) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import importlib.util
 import json
 import os
@@ -10,10 +9,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from wm_bridge.cli import doctor_troubles as trouble
 from wm_bridge.cli import environment, system_packages, venv_setup
+from wm_bridge.cli.doctor_troubles import Finding, State
 
 _TRY_SECONDS = 60
 _SHARED_MEMORY_BYTES = 256 << 20  # a 16 MB segment for each of about ten processes, and room
@@ -53,32 +53,6 @@ assert PlanReport().header and SafetyVerdict.BRAKE == 3 and ReachGoal.Goal() and
 """
 
 
-class State(str, enum.Enum):
-    """How a finding stands."""
-
-    OK = "ok"
-    ABSENT = "absent"  # optional and not here
-    WARN = "warn"  # works, but not as it should
-    FAIL = "fail"  # the demo cannot run
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor.
-
-    Attributes:
-        name: what was looked at.
-        state: how it stands.
-        text: what was found, with numbers.
-        remedy: what to do; empty when nothing is to be done.
-    """
-
-    name: str
-    state: State
-    text: str
-    remedy: str = ""
-
-
 def python() -> Finding:
     """The interpreter of the environment."""
     version = ".".join(map(str, sys.version_info[:3]))
@@ -93,7 +67,7 @@ def set_up() -> Finding:
     wanted = venv_setup.steps(root, venv, dev=True, native=environment.wants_native_ros(os.environ))
     stale = [step.title for step in venv_setup.pending(wanted, venv) if step.name != "dev"]
     if stale:
-        return Finding("set-up", State.WARN, f"outdated: {', '.join(stale)}", "any ./wm command brings it up to date")
+        return trouble.STALE.found(steps=", ".join(stale))
     return Finding("set-up", State.OK, f"{venv.name} is up to date ({len(wanted)} steps)")
 
 
@@ -103,14 +77,14 @@ def system() -> Finding:
     if not lacking:
         return Finding("system", State.OK, "compiler, headers, GL, GLib and libusb are here")
     packages = sorted({package for item in lacking for package in item.packages})
-    return Finding("system", State.FAIL, f"lacks {', '.join(item.name for item in lacking)}", f"sudo apt-get install -y {' '.join(packages)}")
+    return trouble.SYSTEM.found(names=", ".join(item.name for item in lacking), packages=" ".join(packages))
 
 
 def ros() -> Finding:
     """rclpy, its origin and the middleware."""
     done = _python("import rclpy, rclpy.utilities as u; print(rclpy.__file__, u.get_rmw_implementation_identifier())")
     if done.returncode:
-        return Finding("ros", State.FAIL, f"rclpy does not import: {_last(done)}", "remove .venv and start ./wm again")
+        return trouble.NO_ROS.found(error=_last(done))
     file, middleware = done.stdout.rsplit(maxsplit=1)
     native = not Path(file).is_relative_to(sys.prefix)
     origin = f"ROS 2 {os.environ.get('ROS_DISTRO', '?')} of this machine" if native else "ROS 2 Jazzy from wheels"
@@ -122,22 +96,21 @@ def interfaces() -> Finding:
     """Our messages and tf2_msgs."""
     done = _python(_INTERFACES)
     if done.returncode:
-        return Finding("interfaces", State.FAIL, f"do not import: {_last(done)}", "remove build and .venv/wm-stamp.json, start ./wm again; with WM_ROS=native: colcon build")
+        return trouble.NO_INTERFACES.found(error=_last(done))
     return Finding("interfaces", State.OK, "wm_interfaces and tf2_msgs import")
 
 
 def fast_dds() -> Finding:
     """Starts a participant and looks at the shared-memory segment it makes."""
     profile = next((os.environ[name] for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE") if os.environ.get(name)), "")
-    remedy = "unset FASTRTPS_DEFAULT_PROFILES_FILE and FASTDDS_DEFAULT_PROFILES_FILE: ./wm then names config/fastdds.xml"
     if profile and not Path(profile).is_file():
-        return Finding("fast dds", State.FAIL, f"the profile {profile} does not exist", remedy)
+        return trouble.NO_PROFILE.found(file=profile)
     done = _python(_SEGMENT)
     if done.returncode:
-        return Finding("fast dds", State.FAIL, f"no participant: {_last(done)}", "see the line above; is /dev/shm writable?")
+        return trouble.NO_PARTICIPANT.found(error=_last(done))
     size = int(done.stdout.split()[-1])
     if size < 16 << 20:
-        return Finding("fast dds", State.WARN, f"shared-memory segment of {size >> 10} KB: camera images will be lost", remedy)
+        return trouble.SMALL_SEGMENT.found(size=size >> 10)
     return Finding("fast dds", State.OK, f"profile in use, shared-memory segment of {size >> 20} MB")
 
 
@@ -145,12 +118,12 @@ def shared_memory() -> Finding:
     """/dev/shm: one 16 MB segment per process; killed processes leave theirs behind."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
-        return Finding("shared memory", State.FAIL, "/dev/shm does not exist", "mount -t tmpfs tmpfs /dev/shm")
+        return trouble.NO_SHARED_MEMORY.found()
     usage = shutil.disk_usage(folder)
-    text = f"{usage.free >> 20} of {usage.total >> 20} MB free in /dev/shm"
+    free, total = usage.free >> 20, usage.total >> 20
     if usage.free < _SHARED_MEMORY_BYTES:
-        return Finding("shared memory", State.WARN, text, "docker: --shm-size=512m or --ipc=host; else remove stale /dev/shm/fastrtps_* while no node runs")
-    return Finding("shared memory", State.OK, text)
+        return trouble.FULL_SHARED_MEMORY.found(free=free, total=total)
+    return Finding("shared memory", State.OK, f"{free} of {total} MB free in /dev/shm")
 
 
 def render() -> Finding:
@@ -160,7 +133,7 @@ def render() -> Finding:
     if working:
         rest = [name for name in answers if name not in working]
         return Finding("render", State.OK, f"{' and '.join(working)} draw{'' if len(working) > 1 else 's'}" + (f" ({rest[0]} does not)" if rest else ""))
-    return Finding("render", State.FAIL, f"neither backend draws: {_last(answers['egl'])}", "sudo apt-get install -y libegl1 libgl1-mesa-dri (or libosmesa6)")
+    return trouble.NO_RENDERER.found(error=_last(answers["egl"]))
 
 
 def cameras() -> Finding:
@@ -168,12 +141,12 @@ def cameras() -> Finding:
     devices = sorted(str(path) for path in Path("/dev").glob("video*"))
     done = _python("import pyrealsense2 as rs; print(len(rs.context().query_devices()))")
     if done.returncode:
-        return Finding("cameras", State.WARN, f"{len(devices)} video devices; pyrealsense2: {_last(done)}", "sudo apt-get install -y libusb-1.0-0")
+        return trouble.NO_REALSENSE.found(count=len(devices), error=_last(done))
     count = int(done.stdout.split()[-1])
     locked = [device for device in devices if not os.access(device, os.R_OK | os.W_OK)]
     text = f"{', '.join(devices) or 'no /dev/video*'}; {count} RealSense"
     if locked:
-        return Finding("cameras", State.WARN, f"{text}; no permission for {', '.join(locked)}", "sudo usermod -aG video $USER, then log in again")
+        return trouble.LOCKED_CAMERA.found(found=text, devices=", ".join(locked))
     return Finding("cameras", State.OK if devices or count else State.ABSENT, text)
 
 
@@ -182,7 +155,7 @@ def serial_ports() -> Finding:
     ports = sorted(str(path) for pattern in ("ttyUSB*", "ttyACM*") for path in Path("/dev").glob(pattern))
     locked = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
     if locked:
-        return Finding("serial ports", State.WARN, f"no permission for {', '.join(locked)}", "sudo usermod -aG dialout $USER, then log in again")
+        return trouble.LOCKED_PORT.found(ports=", ".join(locked))
     return Finding("serial ports", State.OK if ports else State.ABSENT, ", ".join(ports) or "no /dev/ttyUSB* or /dev/ttyACM*")
 
 
@@ -190,7 +163,7 @@ def gpu() -> Finding:
     """What torch computes on."""
     done = _python("import torch; c = torch.cuda; print(torch.__version__, [c.get_device_name(i) for i in range(c.device_count())] if c.is_available() else [])")
     if done.returncode:
-        return Finding("gpu", State.FAIL, f"torch does not import: {_last(done)}", "remove .venv and start ./wm again")
+        return trouble.NO_TORCH.found(error=_last(done))
     version, _, names = done.stdout.strip().partition(" ")
     return Finding("gpu", State.ABSENT if names == "[]" else State.OK, f"torch {version}, {'no GPU: the CPU plans' if names == '[]' else names}")
 
@@ -204,25 +177,24 @@ def checkpoints() -> Finding:
     for file in sorted(folder.glob("*.safetensors")):
         (good if _reads_as_safetensors(file) else bad).append(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)")
     if bad:
-        return Finding("checkpoints", State.FAIL, f"unreadable: {', '.join(bad)}", "git checkout -- src/wm_planner/checkpoints")
+        return trouble.BAD_CHECKPOINT.found(files=", ".join(bad))
     if not good:
-        return Finding("checkpoints", State.FAIL, f"none in {folder}", "git checkout -- src/wm_planner/checkpoints, or ./wm train")
+        return trouble.NO_CHECKPOINT.found(folder=folder)
     return Finding("checkpoints", State.OK, ", ".join(good))
 
 
-def load() -> Finding:
+def processor() -> Finding:
     """Cores that this process may use, and how busy they are."""
     cores, busy = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    text = f"{cores} cores, load {busy:.1f} over the last minute"
     if cores < 2:
-        return Finding("processor", State.WARN, text, "the demo wants two cores; with one the planner misses its deadline")
+        return trouble.ONE_CORE.found(cores=cores, load=busy)
     if busy > cores - 0.5:
-        return Finding("processor", State.WARN, text, "other programs use the cores: timing figures will be worse than they should")
-    return Finding("processor", State.OK, text)
+        return trouble.BUSY.found(cores=cores, load=busy)
+    return Finding("processor", State.OK, f"{cores} cores, load {busy:.1f} over the last minute")
 
 
 ALL_CHECKS: tuple[Callable[[], Finding], ...] = (
-    python, set_up, system, ros, interfaces, fast_dds, shared_memory, render, cameras, serial_ports, gpu, checkpoints, load,
+    python, set_up, system, ros, interfaces, fast_dds, shared_memory, render, cameras, serial_ports, gpu, checkpoints, processor,
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from wm_bridge.errors import UserError
 
 STAMP = "wm-stamp.json"
 COMPILED = ("safety/compiled", "core/inverse", "core/jit")  # of src/wm_bridge
-EXTRAS = ("vjepa.txt", "data.txt")  # of requirements/: packages that some commands need, and the tests
+EXTRAS = ("vjepa.txt", "data.txt", "docs.txt")  # of requirements/: packages that some commands need, and the tests
 INTERFACES = (Path("ros2_ws/venv_only/tf2_msgs"), Path("ros2_ws/src/wm_interfaces"))
 
 

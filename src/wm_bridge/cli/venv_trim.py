@@ -49,6 +49,8 @@ UNUSED = (
     Unused("scs/_scs_mkl.*", "scs with Intel MKL inside: scs takes its own QDLDL where this is missing, and we call CLARABEL"),
     Unused("transformers/models/*", "some 500 models, of which a V-JEPA 2 or DINO encoder is one each (wm_planner/vjepa/pretrained.py)", TRANSFORMERS),
     Unused("hf_xet/*.so", "downloads from the Hugging Face Hub, and nothing here goes online"),
+    Unused("material/templates/.icons/*", "icons that a page may ask for and none does; the theme's own are of one of the families", ("material", "logo.svg")),
+    Unused("babel/locale-data/*", "dates and numbers of some thousand regions; pages are in English", ("root.dat", "en.dat", "LICENSE.unicode")),
     Unused("viser/client/src", "source of viser's page; what browsers get is client/build"),
     *(Unused(f"{package}/**/tests", "test suite of the package") for package in _TEST_SUITES),
 )

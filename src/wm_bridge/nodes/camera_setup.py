@@ -33,13 +33,13 @@ class CameraParams:
     camera_driver: str = setting("mujoco", "mujoco, opencv, realsense, or topic: pictures of another driver")
     camera: str = setting("front", "simulation: front, left_eye or right_eye")
     source: str = setting("0", "opencv: device (/dev/v4l/by-id/... or number), file, or stream address; topic: its name, .../compressed for JPEG")
-    width: int = setting(320, "pixels", 16, 4096)
-    height: int = setting(240, "pixels", 16, 4096)
+    width: int = setting(320, "width of the pictures", 16, 4096, unit="pixels")
+    height: int = setting(240, "height of the pictures", 16, 4096, unit="pixels")
     rate_hz: float = setting(15.0, "pictures per second (node time)", 0.5, 120.0)
-    realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
+    realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0, unit="s per s")
     jpeg: bool = setting(False, "publish image_raw/compressed as well")
     rectify: bool = setting(False, "publish image_rect as well: without distortion, with P of camera_info")
-    noise: float = setting(0.0, "simulation: standard deviation of colour values (of 255)", 0.0, 128.0)
+    noise: float = setting(0.0, "simulation: standard deviation of colour values", 0.0, 128.0, unit="of 255")
     latency_s: float = setting(0.0, "simulation: age of the drawn state, s", 0.0, 10.0)
     calibration: str = setting("", "opencv: file of intrinsics, of ./wm calibrate-camera intrinsics or camera_calibration")
     fovy_deg: float = setting(45.0, "opencv: vertical field of view without calibration", 1.0, 170.0)
@@ -54,9 +54,9 @@ class CameraParams:
     extrinsics: str = setting("", "real cameras: file of ./wm calibrate-camera hand-eye: where the camera is, instead of the two below")
     parent_frame: str = setting("base_link", "real cameras: frame that the pose is given in")
     pose: list[float] = setting(
-        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "real cameras: x y z (m) and quaternion x y z w of the camera"
+        [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], "real cameras: x y z and quaternion x y z w of the camera", unit="m, 1"
     )
-    seed: int = setting(0, "of the simulated noise", 0, 2**31 - 1)
+    seed: int = setting(0, "of the simulated noise", 0, 2**31 - 1, unit="1")
 
     def __post_init__(self) -> None:
         if self.camera_driver not in DRIVERS:

@@ -62,7 +62,7 @@ class DriverParams:
     controller_wait_s: float = setting(10.0, "ros2_control: how long the arm's own driver is waited for, s", 0.1, 600.0)
     state_topic: str = setting("", "ros2_control: where the arm's own driver publishes its joints; empty = as in the robot's YAML, or /joint_states")
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
-    realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0)
+    realtime_factor: float = setting(1.0, "simulated seconds per second", 0.01, 100.0, unit="s per s")
     rate_hz: float = setting(100.0, "control and publishing rate, Hz (node time)", 10.0, 1000.0)
     tf_rate_hz: float = setting(20.0, "rate of /tf, Hz (node time)", 0.1, 100.0)
     command_timeout_ms: float = setting(
@@ -73,9 +73,9 @@ class DriverParams:
     )
     safety_node: str = setting("safety", "name of the only node that may write hw/command")
     start_joints: list[float] = setting(
-        [float("nan")], "simulation: joint positions to start at, rad, in joint order; NaN = home"
+        [float("nan")], "simulation: joint positions to start at, in joint order; NaN = home", unit="rad"
     )
-    seed: int = setting(0, "of the simulated sensor noise", 0, 2**31 - 1)
+    seed: int = setting(0, "of the simulated sensor noise", 0, 2**31 - 1, unit="1")
 
     def __post_init__(self) -> None:
         if self.robot_driver not in ("", *DRIVERS):

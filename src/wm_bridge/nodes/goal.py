@@ -29,8 +29,8 @@ class GoalParams:
     image_path: str = setting("", "goal to send once the planner is there: FILE[,FILE2], joints:, pose: or bag:, see core/goal_text.py; empty = none")
     mask_path: str = setting("", "picture of the same size whose black does not count; empty = all counts")
     target: str = setting("hand", "hand, or the name of the object that must match")
-    tolerance_m: float = setting(0.0, "0 = the planner's default", 0.0, 1.0)
-    timeout_s: float = setting(0.0, "0 = the planner's default", 0.0, 3600.0)
+    tolerance_m: float = setting(0.0, "distance that counts as there; 0 = the planner's default", 0.0, 1.0)
+    timeout_s: float = setting(0.0, "longest attempt; 0 = the planner's default", 0.0, 3600.0)
     image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
 
     def __post_init__(self) -> None:

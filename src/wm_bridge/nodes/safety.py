@@ -55,7 +55,7 @@ class SafetyParams:
     )
     rate_hz: float = setting(0.0, "ticks and outputs per second of node time; 0 = as in the safety YAML", 0.0, 1000.0)
     realtime: bool = setting(True, "ask for real-time scheduling and locked memory; what cannot be had is a WARN")
-    realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0)
+    realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0, unit="s per s")
     auto_enable: bool = setting(
         False, "simulation only: reset and enable by itself, again and again until the first plan"
     )

@@ -40,7 +40,7 @@ class ViewParams:
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
     host: str = setting("127.0.0.1", "address to listen at; one that other machines reach needs a token (WM_VIEW_TOKEN)")
-    port: int = setting(8080, "TCP port; 0 = any free one", 0, 65535)
+    port: int = setting(8080, "TCP port; 0 = any free one", 0, 65535, unit="port number")
     rate_hz: float = setting(15.0, "pictures and poses drawn per second while somebody looks", 1.0, 60.0)
     image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
 

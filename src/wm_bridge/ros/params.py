@@ -17,18 +17,32 @@ from wm_bridge.errors import UserError
 Settings = TypeVar("Settings")
 
 
-def setting(default: Any, help: str, low: float | None = None, high: float | None = None, fixed: bool = True) -> Any:
+UNITS = {"ms": "ms", "s": "s", "us": "us", "hz": "Hz", "m": "m", "rad": "rad", "deg": "degrees", "mb": "MB"}  # by the name's end
+
+
+def setting(
+    default: Any, help: str, low: float | None = None, high: float | None = None, fixed: bool = True, unit: str = ""
+) -> Any:
     """A dataclass field that becomes a parameter.
 
     Args:
         default: also gives the type. help: what it does, with its unit.
         low, high: inclusive range of a number; both or none.
         fixed: read-only; else the node itself judges a new value while it runs.
+        unit: of a number whose name does not end in one of ``UNITS``; "1" = none.
     """
-    metadata = {"help": help, "low": low, "high": high, "default": default, "fixed": fixed}
+    metadata = {"help": help, "low": low, "high": high, "default": default, "fixed": fixed, "unit": unit}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def unit_of(field: Any) -> str:
+    """Unit of a field made by ``setting``; "" where it is no number, or where nobody said."""
+    default = field.metadata["default"]
+    if isinstance(default, (bool, str)) or (isinstance(default, list) and default and isinstance(default[0], str)):
+        return ""
+    return str(field.metadata["unit"] or UNITS.get(field.name.rpartition("_")[2], ""))
 
 
 def declare(node: Node, kind: type[Settings]) -> Settings:

@@ -1,6 +1,6 @@
 """The closed loop without ROS: camera picture, planner, safety filter and physics in one process.
 
-    .venv/bin/python examples/plan_in_process.py --seed 1
+    .venv/bin/python examples/01_plan_in_process.py --seed 1
 
 Prints how the hand comes closer. The true distance is read from the simulator for scoring only.
 """

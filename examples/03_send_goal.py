@@ -1,10 +1,10 @@
 """Send a goal to a running graph and follow it.
 
     ROS_DOMAIN_ID=5 .venv/bin/python -m wm_bridge.supervisor sim safety.auto_enable=true     # one terminal
-    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py my_goal.png                       # another one
-    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py joints:r_elbow_y=-0.8,r_wrist_z=0.2
-    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py pose:0.30,-0.20,0.80              # m, base frame; any orientation
-    ROS_DOMAIN_ID=5 .venv/bin/python examples/send_goal.py bag:runs/20260101-120000/bag@4.5
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/03_send_goal.py my_goal.png                       # another one
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/03_send_goal.py joints:r_elbow_y=-0.8,r_wrist_z=0.2
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/03_send_goal.py pose:0.30,-0.20,0.80              # m, base frame; any orientation
+    ROS_DOMAIN_ID=5 .venv/bin/python examples/03_send_goal.py bag:runs/20260101-120000/bag@4.5
 
 A picture has to come from the planner's camera (320x240 in the simulation).
 """

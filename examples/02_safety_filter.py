@@ -1,6 +1,6 @@
 """The safety filter on its own: whatever a planner sends, the output keeps the limits.
 
-    .venv/bin/python examples/safety_filter.py
+    .venv/bin/python examples/02_safety_filter.py
 
 A "planner" asks for ten times the allowed speed, then for NaN, then falls silent.
 """

@@ -1,6 +1,6 @@
 """A recorded run as a regression test of planner and safety filter: plan it again, nothing may have changed.
 
-    .venv/bin/python examples/replay_regression.py runs/20260101-120000/bag reach.golden
+    .venv/bin/python examples/04_replay_regression.py runs/20260101-120000/bag reach.golden
 
 The first time the golden file is written; keep it in your repository, beside the bag. In a test of yours, three lines do it:
 
