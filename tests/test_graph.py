@@ -80,7 +80,7 @@ def test_nodes_that_wait_for_each_other_are_an_error(tmp_path: Path) -> None:
 def test_a_namespace_is_in_full_names_and_frames() -> None:
     nodes = {entry.name: entry for entry in graph.load("robot", namespace="/left/")}
     assert nodes["driver"].full_name == "/left/driver" and nodes["driver"].parameters["tf_prefix"] == "left/"
-    assert "tf_prefix" not in nodes["goal"].parameters
+    assert nodes["goal"].parameters["tf_prefix"] == "left/" and "tf_prefix" not in nodes["recorder"].parameters
     assert graph.load("robot")[0].full_name == "/recorder"
     other = {entry.name: entry for entry in graph.load("robot", namespace="left", tf_prefix="l_")}
     assert other["camera"].parameters["tf_prefix"] == "l_"

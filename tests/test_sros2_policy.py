@@ -17,7 +17,7 @@ POLICY = ROOT / "config" / "sros2" / "policy.xml"
 NODES = ("safety", "driver", "camera", "camera2", "planner", "goal", "viz", "view", "recorder")
 CAMERAS = ("camera", "camera2")
 # Node -> files besides nodes/<name>.py that make its topics.
-HELPERS = {"planner": ["ros/plan_output.py", "ros/observe.py"]}
+HELPERS = {"planner": ["ros/plan_output.py", "ros/observe.py"], "goal": ["ros/goal_marker.py"]}
 PICTURES = {"planner", "safety", "goal", "view"}  # of the camera that image_topic names
 WRITES, READS = {"publisher"}, {"subscribe", "Recent", "Mailbox"}
 

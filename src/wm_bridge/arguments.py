@@ -32,7 +32,7 @@ class Argument:
 
 
 COMMON = {
-    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "viz", "recorder", "view"), "robot", "nico"),
+    "robot": Argument("name in config/robots", ("driver", "safety", *CAMERAS, "planner", "goal", "viz", "recorder", "view"), "robot", "nico"),
     "namespace": Argument("for all nodes of this arm"),
     "tf_prefix": Argument("before the names of all frames; empty: the namespace and a slash, /: none"),
     "checkpoint": Argument("world model; empty: the shipped one", ("planner",), "checkpoint"),
@@ -48,7 +48,7 @@ ROBOT = {
     "controller": Argument("of ros2_control; empty: as in the robot's YAML", ("driver",), "controller"),
     "state_topic": Argument("of ros2_control: joint states of the robot's own driver; empty: as in its YAML", ("driver",), "state_topic"),
     "dry_run": Argument("true: everything runs, nothing is sent", ("driver",), "dry_run", "true", flag=True),
-    "safety_config": Argument("safety settings; empty: as in the robot's YAML", ("safety",), "config"),
+    "safety_config": Argument("safety settings; empty: as in the robot's YAML", ("safety", "viz"), "config"),
     "camera_source": Argument("camera device number, path or address", ("camera",), "source", "0"),
     "camera2_source": Argument("the same of camera2", ("camera2",), "source"),
     "camera_extrinsics": Argument("file of ./wm calibrate-camera hand-eye", ("camera",), "extrinsics"),

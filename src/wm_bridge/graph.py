@@ -19,7 +19,7 @@ _NODE_KEYS = (
 )
 _CAMERA = "camera_node"
 _PLAN_FROM = ("planner", "safety", "goal", "view")
-_FRAMED = ("driver_node", "safety_node", _CAMERA, "planner_node", "viz_node")  # know tf_prefix
+_FRAMED = ("driver_node", "safety_node", _CAMERA, "planner_node", "goal_node", "viz_node")  # know tf_prefix
 Parameter = bool | int | float | str | list[Any]
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from geometry_msgs.msg import PointStamped
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
-from wm_interfaces.msg import PlanReport, SafetyState
+from wm_interfaces.msg import PlanReport, SafetyInterventions, SafetyState
 
 from wm_bridge.core.types import FloatArray, frozen_array
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert
 from wm_bridge.ros.diagnostics import Diagnostics
-from wm_bridge.ros.markers import plan_markers, safety_markers
+from wm_bridge.ros.markers import Rejected, Zones, plan_markers, safety_markers
 from wm_bridge.ros.node import STEADY, leave, publisher, run, set_niceness, subscribe
 from wm_bridge.ros.params import declare, setting
+from wm_bridge.ros.rejected import Rejections
+from wm_bridge.safety.config import SafetyConfig
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,10 @@ class VizParams:
     """See the descriptions."""
 
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
+    config: str = setting("", "safety settings, for the table and the limits; empty: as in the robot's YAML")
+    arm: str = setting("", "whose tool's rejected motion is shown; empty: the robot's first")
     tf_prefix: str = setting("", "before the names of all frames, for two arms in one graph: left/")
-    forget_s: float = setting(1.0, "a plan older than this is taken away", 0.1, 60.0)
+    forget_s: float = setting(1.0, "a plan, or a rejected motion, older than this is taken away", 0.1, 60.0)
 
 
 class VizNode(Node):
@@ -38,10 +43,14 @@ class VizNode(Node):
         self.params = declare(self, VizParams)
         try:
             spec = robot_spec.load(self.params.robot)
-        except (FileNotFoundError, ValueError) as error:
-            raise UserError(str(error), "correct the parameter robot", exit_code=2) from error
+            settings = SafetyConfig.load(Path(self.params.config) if self.params.config else spec.safety_path())
+            self._rejections = Rejections(spec, self.params.arm)
+        except (OSError, ValueError) as error:
+            raise UserError(str(error), "correct the parameter robot, config or arm", exit_code=2) from error
         self._frame = self.params.tf_prefix + spec.base_frame
-        self._boxes = {arm: (box.lower, box.upper) for arm, box in spec.workspaces.items()}
+        self._zones = _zones(spec, settings)
+        self._state: tuple[str, str, int] | None = None  # mode, why, stamp
+        self._rejected: tuple[Rejected, float] | None = None  # and when it came
         self._goal: FloatArray | None = None
         self._text = ""
         self._drawn_at: float | None = None
@@ -52,6 +61,8 @@ class VizNode(Node):
         subscribe(self, "wm/goal_hand", self._on_goal)
         subscribe(self, "wm/report", self._on_report)
         subscribe(self, "safety/state", self._on_safety)
+        subscribe(self, "wm/action", self._rejections.plan)
+        subscribe(self, "safety/interventions", self._on_interventions)
         self.diagnostics = Diagnostics(self)
         self._rate = self.diagnostics.rate("plans drawn")
         self.create_timer(0.25, self._forget, clock=STEADY)
@@ -74,14 +85,37 @@ class VizNode(Node):
         self._rate.mark()
 
     def _on_safety(self, message: SafetyState) -> None:
-        detail = ", ".join(message.reason_names)
-        stamp = convert.from_time(message.header.stamp)
-        self._safety.publish(safety_markers(self._boxes, message.mode_name, detail, stamp, self._frame))
+        self._state = (message.mode_name, ", ".join(message.reason_names), convert.from_time(message.header.stamp))
+        self._draw_safety()
+
+    def _on_interventions(self, message: SafetyInterventions) -> None:
+        rejected = self._rejections.of(message)
+        if rejected is not None:
+            self._rejected = (rejected, time.monotonic())
+            self._draw_safety()
+
+    def _draw_safety(self) -> None:
+        if self._state is not None:
+            mode, detail, stamp_ns = self._state
+            rejected = None if self._rejected is None else self._rejected[0]
+            self._safety.publish(safety_markers(self._zones, mode, detail, rejected, stamp_ns, self._frame))
 
     def _forget(self) -> None:
         if self._drawn_at is not None and time.monotonic() - self._drawn_at > self.params.forget_s:
             self._drawn_at = None
             self._plan.publish(plan_markers(None, None, None, "", self._stamp_ns, self._frame))
+        if self._rejected is not None and time.monotonic() - self._rejected[1] > self.params.forget_s:
+            self._rejected = None
+            self._draw_safety()
+
+
+def _zones(spec: robot_spec.RobotSpec, settings: SafetyConfig) -> Zones:
+    scene = settings.scene
+    workspaces = tuple((box.lower, box.upper) for _, box in sorted(spec.workspaces.items()))
+    if not scene.enabled:
+        return Zones(workspaces)
+    table = ((frozen_array(scene.table_lower), frozen_array(scene.table_upper)),) if scene.table else ()
+    return Zones(workspaces, table, (frozen_array(scene.workspace_lower), frozen_array(scene.workspace_upper)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,10 +1,12 @@
 """Markers for RViz: chosen path, elite fan coloured by energy, goal, safety state.
 
-Every array names all its markers with fixed namespaces and ids: what is not there any more
-is sent as DELETE, so nothing stays behind and nothing flickers.
+A late joiner gets the last array of a latched topic, so every array names all its markers, with fixed namespaces
+and ids: what is not there any more is sent as DELETE, nothing stays behind and nothing flickers.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -15,6 +17,23 @@ from visualization_msgs.msg import Marker, MarkerArray
 from wm_bridge.core.shades import MODE_COLOURS, shades
 from wm_bridge.core.types import FloatArray
 from wm_bridge.ros.convert import to_time
+
+
+Corners = tuple[FloatArray, FloatArray]  # lower and upper (3,), base frame, m
+
+
+@dataclass(frozen=True)
+class Zones:
+    """What is drawn of the surroundings.
+
+    Attributes:
+        workspaces: where tools may be sent. kept_clear: boxes that the robot stays away from, the table.
+        limits: no part of the robot leaves it; None = distances are not kept.
+    """
+
+    workspaces: tuple[Corners, ...]
+    kept_clear: tuple[Corners, ...] = ()
+    limits: Corners | None = None
 
 
 def plan_markers(
@@ -76,30 +95,61 @@ def landscape_markers(hands: FloatArray, energies: FloatArray, stamp_ns: int, fr
     return MarkerArray(markers=[cubes, least])
 
 
-def safety_markers(
-    boxes: dict[str, tuple[FloatArray, FloatArray]],
-    mode: str,
-    detail: str,
-    stamp_ns: int,
-    frame_id: str,
-) -> MarkerArray:
-    """Workspace boxes as wire frames and the safety state in words.
+@dataclass(frozen=True)
+class Rejected:
+    """What the safety node did not let happen, base frame, m.
+
+    Attributes:
+        begin: (3,) where the tool is brought instead. end: (3,) where it was to go.
+        mode: name of the SafetyMode. text: why.
+    """
+
+    begin: FloatArray
+    end: FloatArray
+    mode: str
+    text: str
+
+
+def safety_markers(zones: Zones, mode: str, detail: str, rejected: Rejected | None, stamp_ns: int, frame_id: str) -> MarkerArray:
+    """Workspaces as wire frames, what is kept clear of, the safety state in words, and an arrow along what was rejected.
 
     Args:
-        boxes: lower and upper corner (3,) per arm, base frame, m.
-        mode: name of the SafetyMode. detail: why.
+        zones: what stays as it is. mode: name of the SafetyMode. detail: why. rejected: None = nothing, lately.
     """
     colour = _colour(*MODE_COLOURS.get(mode, (1.0, 1.0, 1.0)))
     markers = []
-    for index, (_, (lower, upper)) in enumerate(sorted(boxes.items())):
+    for index, (lower, upper) in enumerate(zones.workspaces):
         box = _marker("workspace", Marker.LINE_LIST, stamp_ns, frame_id, 0.003, index)
         box.points, box.color = _edges(lower, upper), _colour(colour.r, colour.g, colour.b, 0.5)
         markers.append(box)
+    for index, (lower, upper) in enumerate(zones.kept_clear):
+        solid = _marker("keep_out", Marker.CUBE, stamp_ns, frame_id, 1.0, index)
+        solid.pose.position, size = _point((lower + upper) / 2), upper - lower
+        solid.scale.x, solid.scale.y, solid.scale.z = (float(edge) for edge in size)
+        solid.color = _colour(0.95, 0.35, 0.15, 0.25)
+        markers.append(solid)
+    if zones.limits is not None:
+        limits = _marker("limits", Marker.LINE_LIST, stamp_ns, frame_id, 0.002)
+        limits.points, limits.color = _edges(*zones.limits), _colour(0.95, 0.35, 0.15, 0.5)
+        markers.append(limits)
     label = _marker("state", Marker.TEXT_VIEW_FACING, stamp_ns, frame_id, 0.04)
     label.pose.position = Point(x=0.0, y=0.0, z=1.3)
     label.text = f"{mode} {detail}".strip()
     label.color = colour
-    return MarkerArray(markers=[*markers, label])
+    return MarkerArray(markers=[*markers, label, *_rejected(rejected, stamp_ns, frame_id)])
+
+
+def _rejected(rejected: Rejected | None, stamp_ns: int, frame_id: str) -> list[Marker]:
+    arrow = _marker("rejected", Marker.ARROW, stamp_ns, frame_id, 0.0)
+    why = _marker("rejected_why", Marker.TEXT_VIEW_FACING, stamp_ns, frame_id, 0.025)
+    if rejected is None:
+        arrow.action = why.action = Marker.DELETE
+        return [arrow, why]
+    arrow.scale.x, arrow.scale.y, arrow.scale.z = 0.008, 0.02, 0.03  # shaft, head, length of the head
+    arrow.points = [_point(rejected.begin), _point(rejected.end)]
+    arrow.color = why.color = _colour(*MODE_COLOURS.get(rejected.mode, (1.0, 1.0, 1.0)))
+    why.pose.position, why.text = _point(rejected.end + np.array([0.0, 0.0, 0.04])), rejected.text
+    return [arrow, why]
 
 
 def _marker(

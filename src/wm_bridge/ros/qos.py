@@ -72,6 +72,11 @@ TOPICS = (
     Topic("safety/markers", "visualization_msgs/msg/MarkerArray", "viz", latched=True),
     Topic("goal/image_path", "std_msgs/msg/String", ""),
     Topic("goal/request", "std_msgs/msg/String", "", depth=5, recorded=False),
+    Topic("goal_pose", "geometry_msgs/msg/PoseStamped", "", depth=5, recorded=False),  # what was asked for is on wm/request
+    Topic("clicked_point", "geometry_msgs/msg/PointStamped", "", depth=5, recorded=False),
+    Topic("goal/marker/feedback", "visualization_msgs/msg/InteractiveMarkerFeedback", "", depth=100, recorded=False),
+    Topic("goal/marker/update", "visualization_msgs/msg/InteractiveMarkerUpdate", "goal", depth=100, recorded=False),
+    Topic("goal/status", "std_msgs/msg/String", "goal", latched=True),
     Topic("record/mark", "std_msgs/msg/String", "", depth=10),
     Topic("/clock", "rosgraph_msgs/msg/Clock", "driver", reliable=False),
     Topic("/tf", "tf2_msgs/msg/TFMessage", "", depth=100),

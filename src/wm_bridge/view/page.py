@@ -10,6 +10,7 @@ import viser
 from viser import uplot
 
 from wm_bridge.core.images import decompress, fit
+from wm_bridge.core.pointed import ABOVE_M
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.view.orders import Orders
 from wm_bridge.view.shown import History, Shown
@@ -19,7 +20,6 @@ from wm_bridge.view.words import interventions_text, nodes_text, numbers_text, p
 _PLOT_S, _WORDS_S = 0.5, 0.25  # between two updates
 _KEEP_OPEN_S = 1.0
 _LARGEST = 16_000_000  # bytes of an uploaded picture
-_ABOVE_M = 0.06  # the gizmo above a clicked point of the table
 _COLOURS = {"NORMAL": "green", "LIMITED": "yellow", "HOLD": "blue", "BRAKE": "orange"}
 
 
@@ -181,7 +181,7 @@ class Page:
 
     def _on_table(self, point: FloatArray) -> None:
         """The gizmo goes there; the arm does not before somebody says so."""
-        self._stage.point_at(np.array([point[0], point[1], max(point[2] + _ABOVE_M, self._lowest_m)]))
+        self._stage.point_at(np.array([point[0], point[1], max(point[2] + ABOVE_M, self._lowest_m)]))
         self._orders.say(f"pointed at {point[0]:.2f}, {point[1]:.2f} m on the table")
 
     # Drawing ------------------------------------------------------------------------------
