@@ -1,13 +1,14 @@
 """From config/graph.yaml to launch actions; shared by the launch files."""
 
 import sys
+import tempfile
 
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
 
-from wm_bridge import arguments, graph, resources
+from wm_bridge import arguments, graph, resources, rviz_view
 
 READY_S = 60.0  # longest wait for the nodes of one group
 
@@ -30,10 +31,19 @@ def actions(context, profile):
     found = [LogInfo(msg=note) for note in plan.notes]
     found += bring_up(graph.stages(entries))
     if values.get("rviz") == "true":
-        config = str(resources.path("config/rviz/wm.rviz"))
+        config = rviz_config(namespace.strip("/"), graph.frame_prefix(namespace, tf_prefix))
         use_sim_time = {"use_sim_time": profile == "sim"}
         found.append(Node(package="rviz2", executable="rviz2", arguments=["-d", config], parameters=[use_sim_time]))
     return found
+
+
+def rviz_config(namespace, prefix):
+    """The view that ships, or one of the same displays with the names of a namespace, in a file of its own."""
+    if not namespace:
+        return str(resources.path(rviz_view.SHIPPED))
+    with tempfile.NamedTemporaryFile("w", prefix=f"{namespace}-", suffix=".rviz", delete=False) as file:
+        file.write(rviz_view.view_of({namespace: prefix}))
+    return file.name
 
 
 def bring_up(groups):

@@ -163,7 +163,7 @@ def test_two_arms_have_topics_and_frames_of_their_own(launch_api: None, root: Pa
         for node in launched(described(root, "robot"), namespace=side):
             assert node.kwargs["namespace"] == side
             given = node.kwargs["parameters"][-1]
-            assert given.get("tf_prefix") == (f"{side}/" if node.kwargs["name"] != "goal" else None)
+            assert given.get("tf_prefix") == f"{side}/"
     given = launched(described(root, "robot"), namespace="wm", tf_prefix="/")[0].kwargs["parameters"][-1]
     assert "tf_prefix" not in given
 
@@ -180,6 +180,13 @@ def test_rviz_opens_the_shipped_view_only_when_asked(launch_api: None, root: Pat
     rviz = launched(described(root, "sim"), rviz="true")[-1]
     assert rviz.kwargs["package"] == "rviz2"
     assert Path(rviz.kwargs["arguments"][1]) == root / "config" / "rviz" / "wm.rviz"
+
+
+def test_rviz_of_an_arm_in_a_namespace_shows_that_arm(launch_api: None, root: Path) -> None:
+    (rviz,) = [node for node in launched(described(root, "robot"), rviz="true", namespace="/left/") if node.kwargs["package"] == "rviz2"]
+    text = Path(rviz.kwargs["arguments"][1]).read_text()
+    assert "Fixed Frame: left/base_link" in text and "Value: /left/goal_pose" in text and "TF Prefix: left\n" in text
+    Path(rviz.kwargs["arguments"][1]).unlink()
 
 
 def test_a_bag_is_played_on_its_clock_into_a_namespace_of_its_own(launch_api: None, root: Path) -> None:

@@ -193,8 +193,13 @@ def _seen(node: str, cameras: Sequence[str]) -> dict[str, Parameter]:
 
 def _placed(entry: NodeEntry, namespace: str, tf_prefix: str) -> dict[str, Parameter]:
     """Frames of two arms in one domain must differ as their topics do."""
-    prefix = tf_prefix or (f"{namespace.strip('/')}/" if namespace else "")
-    return {"tf_prefix": prefix.lstrip("/")} if prefix.lstrip("/") and entry.executable in _FRAMED else {}
+    prefix = frame_prefix(namespace, tf_prefix)
+    return {"tf_prefix": prefix} if prefix and entry.executable in _FRAMED else {}
+
+
+def frame_prefix(namespace: str, tf_prefix: str) -> str:
+    """What stands before the names of frames; see `load`."""
+    return (tf_prefix or (f"{namespace.strip('/')}/" if namespace else "")).lstrip("/")
 
 
 def _check_cameras(cameras: Sequence[str], nodes: Mapping[str, Any]) -> None:
