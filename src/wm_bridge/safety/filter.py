@@ -190,7 +190,6 @@ class SafetyFilter(Watching):
         except Exception as error:  # noqa: BLE001  a fault must not reach the caller
             self._latch(Reason.INTERNAL, f"internal error in reset: {error!r}")
             return Answer(False, self._ladder.latch_detail)
-        self._inputs.tracking.lost(0.0, steady_ns)
         self._ladder.release()
         self._follower.lapsed = False
         return Answer(True, "reset; call enable to move")
