@@ -106,8 +106,9 @@ def test_the_figures_have_their_place_and_the_picture_is_small() -> None:
     readme, figures = text("README.md"), text("docs/benchmarks.md")
     assert figures.index("<!-- figures -->") < figures.index("<!-- /figures -->")
     assert readme.index("emergency stop") < readme.index("Quick start")
-    picture = ROOT / "docs" / "images" / "demo.png"
-    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size < 300_000
+    picture = ROOT / "docs" / "images" / "demo.webp"
+    assert "docs/images/demo.webp" in readme and picture.stat().st_size < 2_000_000
+    assert picture.read_bytes()[8:16] == b"WEBPVP8X" and picture.read_bytes()[20] & 2, "it moves"
 
 
 def test_readme_and_changelog_name_no_machine() -> None:

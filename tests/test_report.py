@@ -108,10 +108,20 @@ def test_the_video_opens_with_every_frame(run: Path) -> None:
     assert (panel.max(axis=2) - panel.min(axis=2) > 80).sum() > 100  # coloured curves have been drawn
 
 
-def test_two_frames_of_the_film_are_kept_as_a_picture(run: Path) -> None:
-    picture = cv2.imread(str(run / "picture.png"))
-    assert picture.shape == (2 * video.SIZE[1], video.SIZE[0], 3)
-    assert (picture[: video.SIZE[1]] != picture[video.SIZE[1] :]).any()
+@pytest.mark.parametrize("kind", ["webp", "gif"])
+def test_a_run_becomes_a_moving_picture(run: Path, tmp_path: Path, kind: str) -> None:
+    found = recording.read(run / "bag")
+    goals = summary.curves(found, [], summary.true_hands(recording.Recording(), "", ""))
+    count = video.animate(tmp_path / f"a.{kind}", found, goals)
+    good, film = cv2.imreadanimation(str(tmp_path / f"a.{kind}"))
+    assert good and len(film.frames) == count == len(video.frame_times(found, goals)[::2])
+    assert film.frames[0].shape[:2] == (video.SIZE[1], video.SIZE[0]) and film.durations[-1] == video.PAUSE_MS
+    assert np.abs(film.frames[0].astype(int) - film.frames[-1]).max() > 100
+
+
+def test_a_moving_picture_is_of_a_kind_that_pages_show(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not film.png"):
+        make.main([str(run)], tmp_path / "film.png")
 
 
 def test_the_page_holds_its_pictures_and_escapes_text(run: Path) -> None:

@@ -43,7 +43,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--view", type=int, nargs="?", const=8080, metavar="PORT", help="a page in the browser (default port 8080); the graph stays until Ctrl-C")
     parser.add_argument("--rviz", action="store_true", help="print how to look at the run with RViz")
     parser.add_argument("--report", type=Path, metavar="RUN", help="only make the report of an earlier run again")
-    return parser.parse_args(argv)
+    parser.add_argument("--animation", type=Path, metavar="FILE", help="with --report: a moving picture of that run as well (.webp or .gif)")
+    args = parser.parse_args(argv)
+    if args.animation is not None and args.report is None:
+        parser.error("--animation belongs to --report RUN")
+    return args
 
 
 def main(argv: list[str]) -> int:
@@ -52,7 +56,7 @@ def main(argv: list[str]) -> int:
     if args.report is not None:
         from wm_bridge.report import make
 
-        return make.main([str(args.report)])
+        return make.main([str(args.report)], args.animation)
     return Demo(args).run()
 
 

@@ -1,4 +1,4 @@
-"""From a run folder to report.json, report.html, video.webm and picture.png (two frames of it)."""
+"""From a run folder to report.json, report.html and video.webm; on request a moving picture of it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ class Made:
     note: str = ""
 
 
-def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_video: bool = True) -> Made:
+def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_video: bool = True, moving: Path | None = None) -> Made:
     """Write the report of a run.
 
     Args:
         run_dir: holds ``bag``, if one was recorded.
         facts: what only the running demo knew (goals, outcomes, nodes ...); goes into the JSON.
         with_page, with_video: leave these out when in a hurry.
+        moving: file to write the film to as well, .webp or .gif.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written. ValueError: there is nothing to show in ``moving``.
     """
     report, notes = dict(facts), []
     bag = run_dir / "bag"
@@ -59,10 +60,10 @@ def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_vide
         try:
             frames = video.write(run_dir / "video.webm", found, goals)
             film = run_dir / "video.webm"
-            if any(goal.t.size for goal in goals):
-                video.sheet(run_dir / "picture.png", found, goals)
         except (ValueError, OSError) as error:
             report["bag_note"] = "; ".join(filter(None, [report["bag_note"], f"no video: {error}"]))
+    if moving is not None:
+        video.animate(moving, found, goals)
     report["video_frames"] = frames
     made_json = write_report(run_dir, {"kind": "demo", **report})
     made_html = None
@@ -72,8 +73,8 @@ def make(run_dir: Path, facts: dict[str, Any], with_page: bool = True, with_vide
     return Made(made_json, made_html, film, frames, report["bag_note"])
 
 
-def main(argv: list[str]) -> int:
-    """Make (or make again) the report of a run folder: ``python -m wm_bridge.report.make runs/STAMP``."""
+def main(argv: list[str], moving: Path | None = None) -> int:
+    """Make (or make again) the report of a run folder: ``python -m wm_bridge.report.make runs/STAMP``; moving: see ``make``."""
     if len(argv) != 1 or argv[0].startswith("-"):
         print("usage: python -m wm_bridge.report.make RUN_FOLDER")
         return 2
@@ -81,8 +82,11 @@ def main(argv: list[str]) -> int:
     if not (run_dir / "bag").exists():
         raise UserError(f"{run_dir} holds no bag", "name a folder that ./wm demo made, e.g. runs/20260101-120000", 2)
     old = run_dir / REPORT
-    made = make(run_dir, json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {})
-    for path in (made.html, made.video, made.json):
+    try:
+        made = make(run_dir, json.loads(old.read_text(encoding="utf-8")) if old.is_file() else {}, moving=moving)
+    except ValueError as error:
+        raise UserError(f"no moving picture: {error}", "name a .webp or .gif file, and a run with pictures", 2) from error
+    for path in (made.html, made.video, made.json, moving):
         if path is not None:
             print(path)
     if made.note:

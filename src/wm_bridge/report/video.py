@@ -21,6 +21,7 @@ S = 1_000_000_000
 PANEL = (320, 240)  # width, height of each of the three
 CAPTION = 24
 RATE_HZ = 15.0
+PAUSE_MS = 2500  # at the end of a moving picture
 SIZE = (3 * PANEL[0], PANEL[1] + CAPTION)
 
 _PAPER, _INK, _GRID = (250, 250, 250), (40, 40, 40), (215, 215, 215)
@@ -55,36 +56,45 @@ def write(path: Path, recording: Recording, goals: Sequence[Curve]) -> int:
     if not writer.isOpened():
         raise OSError(f"OpenCV cannot write {path} (VP8 in WebM)")
     try:
-        shown, index, camera = -1, 0, np.zeros((PANEL[1], PANEL[0], 3), np.uint8)
-        for now in times:
-            while index + 1 < len(recording.frames) and recording.frames[index + 1][0] <= now:
-                index += 1
-            if index != shown:
-                camera, shown = fit(decompress(recording.frames[index][1])), index
-            writer.write(cv2.cvtColor(compose(recording, goals, now, camera), cv2.COLOR_RGB2BGR))
+        for frame in frames(recording, goals, times):
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
     return len(times)
 
 
-def sheet(path: Path, recording: Recording, goals: Sequence[Curve]) -> None:
-    """Write a PNG of two frames of the film: on the way to the last goal, and at its end.
+def animate(path: Path, recording: Recording, goals: Sequence[Curve]) -> int:
+    """Write every second frame of the film as a moving picture that pages show (.webp or .gif); returns the number of frames.
+
+    It ends with a pause, and begins again.
 
     Raises:
-        ValueError: no goal or no pictures. OSError: the file cannot be written.
+        ValueError: no pictures, or another kind of file. OSError: OpenCV cannot write it.
     """
     import cv2
 
-    if not goals or not goals[-1].t.size:
-        raise ValueError("no goal was pursued, so no picture of it")
-    goal, rows = goals[-1], []
-    for now in (goal.begin_ns + round(0.1 * goal.t.max() * S), goal.end_ns):
-        camera = recording.picture_at(now)
-        if camera is None:
-            raise ValueError("no camera pictures in the bag")
-        rows.append(compose(recording, goals, now, fit(camera)))
-    if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+    if path.suffix not in (".webp", ".gif"):
+        raise ValueError(f"a moving picture is a .webp or .gif file, not {path.name}")
+    times = frame_times(recording, goals)[::2]
+    if not times:
+        raise ValueError("no camera pictures in the bag")
+    film = cv2.Animation()
+    film.frames = [cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) for frame in frames(recording, goals, times)]
+    film.durations = np.array([round(2e3 / RATE_HZ)] * (len(times) - 1) + [PAUSE_MS])
+    if not cv2.imwriteanimation(str(path), film, [cv2.IMWRITE_WEBP_QUALITY, 70]):
         raise OSError(f"OpenCV cannot write {path}")
+    return len(times)
+
+
+def frames(recording: Recording, goals: Sequence[Curve], times: Sequence[int]) -> Iterator[ImageArray]:
+    """The film at these stamps, ns, ascending: (H, W, 3) RGB each."""
+    shown, index, camera = -1, 0, np.zeros((PANEL[1], PANEL[0], 3), np.uint8)
+    for now in times:
+        while index + 1 < len(recording.frames) and recording.frames[index + 1][0] <= now:
+            index += 1
+        if index != shown:
+            camera, shown = fit(decompress(recording.frames[index][1])), index
+        yield compose(recording, goals, now, camera)
 
 
 @contextmanager
