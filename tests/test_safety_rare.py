@@ -214,6 +214,8 @@ def test_halfway_to_the_brake_is_taken_only_when_it_keeps_the_limits(monkeypatch
     step = outputs.step_to(outputs.motion.q + 1e-4)
     found = chooser._guard.assess(outputs.motion.q, step.outputs, 0)
     bad = found._replace(certificate=found.certificate._replace(room=-1.0, kind=Reason.TABLE_DISTANCE))
+    free = chooser._certified(step, bad, Reason.NONE, 0)
+    np.testing.assert_allclose(free.step.motion.q, (step.motion.q + outputs.brake_step.motion.q) / 2, atol=1e-12)
     monkeypatch.setattr(outputs, "check", lambda _: Reason.JERK_LIMIT)
     choice = chooser._certified(step, bad, Reason.NONE, 0)
     assert choice.step.motion.q is outputs.brake_step.motion.q or np.array_equal(choice.step.motion.q, outputs.brake_step.motion.q)
