@@ -39,7 +39,7 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
         verdicts = channel("safety/verdict", "wm_interfaces/msg/SafetyVerdict")
         measured = channel("joint_states", "sensor_msgs/msg/JointState")
         sent = channel("hw/command", "sensor_msgs/msg/JointState")
-        states = channel("sim/state", "std_msgs/msg/Float64MultiArray")
+        states = channel("sim/state", "std_msgs/msg/Float64MultiArray") if state is not None else None
 
         def say_safety(at_s: float, enabled: bool) -> None:
             message = kinds["wm_interfaces/msg/SafetyState"](
@@ -82,7 +82,7 @@ def make_bag(folder: Path, duration_s: float = END_S - BEGIN_S, goal: bool = Tru
                 if joints:
                     place = np.full(len(joints), at_s - GOAL_S + 1.0 + ahead)
                     out(at_s, kinds["sensor_msgs/msg/JointState"](header(at_s), list(joints), place, 0 * place, 0 * place))
-            if state is not None:
+            if states is not None:
                 values = np.array(state, float)
                 values[:2] = int(at_s), round(at_s % 1 * S)
                 dim = kinds["std_msgs/msg/MultiArrayLayout"]([], 0)

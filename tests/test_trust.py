@@ -15,51 +15,61 @@ from wm_planner.config import PlannerConfig
 from wm_planner.errors import PlannerError
 from wm_planner.mpc import Planner
 from wm_planner.testing import random_checkpoint
-from wm_planner.trust.calibration import Calibration, Subject, calibrate, episode_scores, trust_path
+from wm_planner.trust.calibration import Calibration, calibrate, episode_scores
+from wm_planner.trust.foresight import Moment
 from wm_planner.trust.glimpse import Glimpse, thumbnail
+from wm_planner.trust.kinds import KINDS, PUSH, REACH
 from wm_planner.trust.scores import SCORES, Scorer, Usual, elsewhere, scene
+from wm_planner.trust.store import Calibrations, Subject, trust_path
 from wm_planner.trust.watch import TrustState, Watch
-from wm_planner.weights import load_model, shipped_checkpoint
-from wm_planner.world_model import WorldModel
+from wm_planner.weights import shipped_checkpoint, weights_hash
 
 from wm_bridge.bench.trust_episodes import simulated_subject
-from wm_bridge.cli.calibrate_trust import from_bags, threshold
+from wm_bridge.cli.calibrate_trust import from_bags, kept, threshold
 from wm_bridge.cli.trust_bags import episodes_of
 from wm_bridge.errors import UserError
+from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
+from wm_bridge.robots import spec as robots
 
 J, LAG = 6, 0.35
 SUBJECT = Subject("nico, simulated", "front_optical 320x240", "0123456789ab")
+CONFIG = PlannerConfig(horizon=4, samples=24, iterations=1, threads=1)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> WorldModel:
-    return load_model(random_checkpoint(tmp_path_factory.mktemp("trust") / "m.safetensors"))[0]
+def planner(tmp_path_factory: pytest.TempPathFactory) -> Planner:
+    return Planner.load(random_checkpoint(tmp_path_factory.mktemp("trust") / "m.safetensors"), CONFIG)
 
 
-def episode(seed: int, length: int = 20) -> list[Glimpse]:
-    """A world of its own: servos lag by LAG of the last change, picture and latent follow the measured joints."""
+def episode(seed: int, length: int = 20, touch: float = 0.0) -> list[Glimpse]:
+    """A world of its own: servos lag by LAG of the last change and ``touch`` (rad) in contact, the picture follows the joints."""
     rng = np.random.default_rng(seed)
     show = np.random.default_rng(99).normal(size=(J, 24 * 24 * 3))
-    read = np.random.default_rng(98).normal(size=(J, 16))
     reference, steps = rng.uniform(-0.5, 0.5, J), []
     for k in range(length):
         change = 0.05 * np.sin(0.3 * k + np.arange(J) + seed)
         reference = reference + change
-        position = reference - LAG * change + rng.normal(0, 0.001, J)
+        position = reference - LAG * change + rng.normal(0, 0.001, J) + touch * rng.normal(0, 1, J) * (k > length // 2)
         picture = np.clip(128 + 20 * (position @ show), 0, 255).reshape(24, 24, 3)
-        z = position @ read + rng.normal(0, 0.01, 16)
-        steps.append(Glimpse(np.float32(picture), False, np.float32(z), np.float32(position), np.float32(reference), int(k > 0)))
+        missed = np.float32([rng.uniform(0.01, 0.02), rng.uniform(0.05, 0.1), np.nan]) if k else np.full(3, np.nan, np.float32)
+        decoded = np.float32(position + rng.normal(0.02, 0.01, J))
+        steps.append(Glimpse(np.float32(picture), False, np.float32(position), np.float32(reference), int(k > 0), missed, decoded))
     return steps
 
 
 @pytest.fixture(scope="module")
-def calibration(model: WorldModel) -> Calibration:
-    return calibrate(model, [episode(seed) for seed in range(70)], SUBJECT, stop_below=0.02, made={"from": "a test"})
+def calibration() -> Calibration:
+    return calibrate([episode(seed) for seed in range(70)], stop_below=0.02, made={"from": "a test"})
 
 
-def lowest(calibration: Calibration, model: WorldModel, steps: Sequence[Glimpse]) -> tuple[float, str]:
+@pytest.fixture(scope="module")
+def pushing() -> Calibration:
+    return calibrate([episode(seed, touch=0.01) for seed in range(70)], stop_below=0.02)
+
+
+def lowest(calibration: Calibration, steps: Sequence[Glimpse]) -> tuple[float, str]:
     """Lowest p-value of an episode, and the score behind it."""
-    found = [calibration.combined(scores) for scores in episode_scores(Scorer(model, calibration.usual), steps)]
+    found = [calibration.combined(scores) for scores in episode_scores(Scorer(calibration.usual), steps)]
     return min((calibration.p_value(score), cause) for score, cause in found)
 
 
@@ -70,7 +80,7 @@ def plain(maxima: Sequence[float], **limits: float) -> Calibration:
     none = np.zeros(0)
     usual = Usual(none, none, none, none, none, none, none)
     limits = {"slow_below": 0.05, "stop_below": 0.02} | limits
-    return Calibration(SUBJECT, usual, np.zeros(len(SCORES)), np.ones(len(SCORES)), np.sort(maxima), made={}, **limits)
+    return Calibration(usual, np.zeros(len(SCORES)), np.ones(len(SCORES)), np.sort(maxima), made={}, **limits)
 
 
 def test_a_p_value_counts_the_new_episode_too() -> None:
@@ -104,22 +114,27 @@ def test_too_few_episodes_for_an_alpha_are_refused() -> None:
 # ---- scores --------------------------------------------------------------------------------
 
 
-def test_nominal_episodes_rarely_alarm_and_each_fault_raises_its_own_score(model: WorldModel, calibration: Calibration) -> None:
-    alarms = sum(lowest(calibration, model, episode(seed))[0] < 0.05 for seed in range(1000, 1030))
+def test_nominal_episodes_rarely_alarm_and_each_fault_raises_its_own_score(calibration: Calibration) -> None:
+    alarms = sum(lowest(calibration, episode(seed))[0] < 0.05 for seed in range(1000, 1030))
     assert alarms <= 6  # 30 at 0.05: more in one of a thousand
     usual = episode(2000)
 
     def from_10(**changes: object) -> list[Glimpse]:
         return [dataclasses.replace(step, **changes) if k >= 10 else step for k, step in enumerate(usual)]
 
-    still = usual[9].position
-    stuck = [dataclasses.replace(s, position=np.where(np.arange(J) == 2, still, s.position)) if k >= 10 else s for k, s in enumerate(usual)]
+    def jammed(values: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(J) == 2, usual[9].position, values)
+
+    stuck = [dataclasses.replace(s, position=jammed(s.position), decoded=jammed(s.decoded)) if k >= 10 else s for k, s in enumerate(usual)]
     for cause, steps in (
         ("scene", from_10(thumbnail=np.random.default_rng(1).uniform(0, 60, (24, 24, 3)).astype(np.float32))),
         ("freshness", from_10(same=True)),
         ("joints", stuck),
+        ("surprise", from_10(missed=np.float32([0.5, 2.0, np.nan]))),
+        ("response", from_10(missed=np.float32([0.02, 0.02, np.nan]))),
+        ("readout", from_10(decoded=np.float32(usual[9].position + 1.0))),
     ):
-        scores = [calibration.combined(s) for s in episode_scores(Scorer(model, calibration.usual), steps)]
+        scores = [calibration.combined(s) for s in episode_scores(Scorer(calibration.usual), steps)]
         assert max(s for s, _ in scores[:10]) < threshold(calibration.maxima, 0.05)
         first = next(k for k, (score, _) in enumerate(scores) if calibration.p_value(score) < 0.02)
         assert first <= 13 and max(scores[10:])[1] == cause, (cause, first)
@@ -152,27 +167,48 @@ def test_a_thumbnail_is_the_mean_of_its_windows() -> None:
     np.testing.assert_allclose(thumbnail(picture), picture.reshape(24, 4, 24, 4, 3).mean((1, 3)), rtol=1e-5)
 
 
-def test_a_missed_period_is_no_surprise_and_a_long_gap_begins_anew(model: WorldModel, calibration: Calibration) -> None:
+def test_a_missed_period_is_predicted_over_and_a_long_gap_begins_anew(calibration: Calibration) -> None:
     steps = episode(5)
-    scorer = Scorer(model, calibration.usual)
+    scorer = Scorer(calibration.usual)
     gap = [*steps[:10], dataclasses.replace(steps[11], periods=2), *steps[12:]]
     late = dict(zip(SCORES, episode_scores(scorer, gap)[10], strict=True))
-    assert late["joints"] == 0.0 and late["surprise"] > 0.0  # nothing to compare the lag with yet
+    assert math.isnan(late["joints"]) and late["surprise"] > 0.0  # nothing to compare the lag with yet
     long = [*steps[:10], dataclasses.replace(steps[19], periods=10)]
-    assert dict(zip(SCORES, episode_scores(scorer, long)[10], strict=True))["surprise"] == 0.0
+    assert math.isnan(dict(zip(SCORES, episode_scores(scorer, long)[10], strict=True))["surprise"])
+
+
+def test_what_a_model_does_not_tell_never_counts(calibration: Calibration) -> None:
+    def without(steps: Sequence[Glimpse]) -> list[Glimpse]:
+        return [dataclasses.replace(step, decoded=np.full(J, np.nan, np.float32)) for step in steps]
+
+    blind = calibrate([without(episode(seed)) for seed in range(70)], stop_below=0.02)
+    assert [name for name, centre in zip(SCORES, blind.centre, strict=True) if math.isnan(centre)] == ["readout", "disagreement"]
+    assert np.isfinite(blind.maxima).all()
+    told = [dataclasses.replace(step, missed=np.float32([*step.missed[:2], 9.0])) for step in episode(3)]  # an ensemble that was not there then
+    assert lowest(blind, told)[1] not in ("readout", "disagreement") and lowest(blind, without(told)) == lowest(blind, without(episode(3)))
+
+
+def test_contact_alarms_by_the_calibration_of_reaching_and_not_by_its_own(calibration: Calibration, pushing: Calibration) -> None:
+    new = [episode(seed, touch=0.01) for seed in range(3000, 3020)]
+    assert sum(lowest(calibration, steps)[0] < 0.05 for steps in new) >= 18
+    assert sum(lowest(pushing, steps)[0] < 0.05 for steps in new) <= 5
 
 
 # ---- the file ------------------------------------------------------------------------------
 
 
-def test_a_calibration_comes_back_as_it_was_and_gives_the_same_judgement(model: WorldModel, calibration: Calibration, tmp_path: Path) -> None:
-    calibration.save(tmp_path / "c.trust")
-    again = Calibration.load(tmp_path / "c.trust", SUBJECT)
+def test_calibrations_come_back_as_they_were_and_give_the_same_judgement(calibration: Calibration, pushing: Calibration, tmp_path: Path) -> None:
+    Calibrations(SUBJECT, {REACH: calibration, PUSH: pushing}).save(tmp_path / "c.trust")
+    found = Calibrations.load(tmp_path / "c.trust", SUBJECT).kinds
+    again = found[REACH]
     assert again.made == calibration.made and again.made["fitted"] == 14 and len(again.maxima) == 56
     np.testing.assert_array_equal(again.maxima, calibration.maxima)
-    assert lowest(again, model, episode(3))[0] == pytest.approx(lowest(calibration, model, episode(3))[0], abs=0.02)
-    twice = calibrate(model, [episode(seed) for seed in range(70)], SUBJECT, stop_below=0.02)
+    np.testing.assert_array_equal(found[PUSH].maxima, pushing.maxima)
+    assert lowest(again, episode(3))[0] == pytest.approx(lowest(calibration, episode(3))[0], abs=0.02)
+    twice = calibrate([episode(seed) for seed in range(70)], stop_below=0.02)
     np.testing.assert_array_equal(twice.maxima, calibration.maxima)
+    assert set(kept(tmp_path / "c.trust", SUBJECT)) == {REACH, PUSH}
+    assert kept(tmp_path / "c.trust", dataclasses.replace(SUBJECT, robot="nico")) == {}
 
 
 @pytest.mark.parametrize(
@@ -184,73 +220,107 @@ def test_a_calibration_comes_back_as_it_was_and_gives_the_same_judgement(model: 
     ],
 )
 def test_a_calibration_of_something_else_is_refused(calibration: Calibration, tmp_path: Path, field: str, other: str, text: str) -> None:
-    calibration.save(tmp_path / "c.trust")
+    Calibrations(SUBJECT, {REACH: calibration}).save(tmp_path / "c.trust")
     with pytest.raises(PlannerError, match=text):
-        Calibration.load(tmp_path / "c.trust", dataclasses.replace(SUBJECT, **{field: other}))
+        Calibrations.load(tmp_path / "c.trust", dataclasses.replace(SUBJECT, **{field: other}))
 
 
 def test_a_missing_or_damaged_calibration_is_a_clear_error(calibration: Calibration, tmp_path: Path) -> None:
     with pytest.raises(PlannerError, match="no trust calibration at .*calibrate-trust"):
-        Calibration.load(tmp_path / "none.trust", SUBJECT)
+        Calibrations.load(tmp_path / "none.trust", SUBJECT)
     path = tmp_path / "c.trust"
-    calibration.save(path)
+    Calibrations(SUBJECT, {REACH: calibration}).save(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PlannerError, match="not a trust calibration"):
-        Calibration.load(path, SUBJECT)
+        Calibrations.load(path, SUBJECT)
 
 
 def test_the_shipped_calibration_belongs_to_the_shipped_checkpoint() -> None:
     checkpoint = shipped_checkpoint("nico")
-    calibration = Calibration.load(trust_path(checkpoint), simulated_subject("nico", checkpoint))
-    assert (calibration.slow_below, calibration.stop_below) == (0.05, 0.01)
+    found = Calibrations.load(trust_path(checkpoint), simulated_subject("nico", weights_hash(checkpoint)))
+    assert set(found.kinds) == set(KINDS)
+    assert {(one.slow_below, one.stop_below) for one in found.kinds.values()} == {(0.05, 0.01)}
 
 
 # ---- the running planner -------------------------------------------------------------------
 
 
-def test_without_a_calibration_trust_is_unknown(tmp_path: Path) -> None:
-    planner = Planner.load(random_checkpoint(tmp_path / "m.safetensors"), PlannerConfig(horizon=4, samples=24, iterations=1, threads=1))
-    picture, zero = np.zeros((48, 64, 3), np.uint8), np.zeros(J)
+def test_without_a_calibration_trust_is_unknown_and_the_kind_of_goal_decides(planner: Planner, calibration: Calibration) -> None:
+    picture, zero = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), np.zeros(J)
     planner.set_goal(planner.encode_goal(picture))
     plan = planner.plan(picture, zero, zero)
-    assert math.isnan(plan.trust) and math.isnan(plan.trust_score) and (plan.trust_state, plan.trust_cause) == (TrustState.UNKNOWN, "")
+    assert math.isnan(plan.trust) and math.isnan(plan.trust_score)
+    assert (plan.trust_state, plan.trust_cause) == (TrustState.UNKNOWN, "no calibration")
+    for kind, state, cause in ((REACH, TrustState.STOP, "scene"), (PUSH, TrustState.UNKNOWN, "no calibration for reach goals")):
+        planner.watch.use(Calibrations(SUBJECT, {kind: calibration}))
+        plan = planner.plan(picture, zero, zero)
+        assert (plan.trust_state, plan.trust_cause, math.isnan(plan.trust)) == (state, cause, kind == PUSH)
+    planner.watch.pursue(PUSH)
+    assert planner.witness(picture, zero, zero).state is TrustState.STOP, "noise is not the usual scene"
+    planner.watch.use(None)
 
 
-def test_a_watch_says_what_to_do_and_a_failed_encoder_stops(model: WorldModel, calibration: Calibration) -> None:
-    watch, steps = Watch(model), episode(7)
-    watch.use(calibration)
+def test_a_watch_keeps_what_it_saw_and_a_failed_encoder_stops(planner: Planner, calibration: Calibration) -> None:
+    watch, z = Watch(planner.watch._foresight), torch.zeros(16)
+    watch.use(Calibrations(SUBJECT, {REACH: calibration}))
     watch.log = []
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
-    def judge(z: np.ndarray) -> TrustState:
-        return watch.judge(picture, torch.from_numpy(z), torch.zeros(J), torch.zeros(J), 1).state
+    def judge(z: torch.Tensor, periods: int = 1) -> TrustState:
+        return watch.judge(picture, z, torch.zeros(J), torch.zeros(J), periods).state
 
-    assert judge(steps[0].z) is TrustState.STOP, "noise is not the usual scene"
-    assert judge(np.full(16, np.nan, np.float32)) is TrustState.STOP
-    assert [(g.same, g.periods) for g in watch.log] == [(False, 0), (True, 1)]
+    assert judge(z) is TrustState.STOP, "noise is not the usual scene"
+    assert judge(z + math.nan) is TrustState.STOP and watch.log[-1].failed
+    judge(z)
+    judge(z)
+    judge(z, 9)
+    assert [(g.same, g.periods, bool(np.isfinite(g.missed[:2]).all())) for g in watch.log] == [
+        (False, 0, False), (True, 1, False), (True, 1, False), (True, 1, True), (True, 9, False)
+    ]  # fmt: skip
     watch.reset()
-    judge(steps[0].z)
+    judge(z)
     assert (watch.log[-1].same, watch.log[-1].periods) == (False, 0)
+
+
+def test_the_compact_model_foresees_by_its_own_rollout_and_an_ensemble_is_asked(planner: Planner) -> None:
+    model, foresight, rng = planner.model, planner.watch._foresight, np.random.default_rng(0)
+    draws = [torch.from_numpy(rng.normal(0, 0.05, n)).float() for n in (16, J, J, 16, J)]
+    before, now = Moment(*draws[:3]), Moment(draws[3], draws[4], draws[2] + 0.06)
+    sent = torch.full((1, 2, J), 0.03) / model.action_scale
+    with torch.no_grad():
+        imagined, _ = model.rollout(before.z[None, None], model.proprioception(before.position, before.reference)[None, None], sent)
+    missed = foresight.missed(before, now, 2)
+    assert missed[0] == pytest.approx(float((imagined[0, -1] - now.z).square().mean()), rel=1e-4) and missed[1] != missed[0] and math.isnan(missed[2])
+    planner.uncertainty = lambda latents, states, actions: 7.0 * actions[..., 0]
+    assert foresight.missed(before, now, 2)[2] == pytest.approx(7.0 * float(sent[0, 0, 0]))
+    planner.uncertainty = None
 
 
 # ---- bags ----------------------------------------------------------------------------------
 
 
-def test_a_bag_gives_what_the_planner_saw(model: WorldModel, tmp_path: Path) -> None:
-    names = model.config.joint_names
-    found = episodes_of(make_bag(tmp_path / "bag", joints=names), model)
+@pytest.fixture(scope="module")
+def equipped(tmp_path_factory: pytest.TempPathFactory) -> EquippedPlanner:
+    checkpoint = random_checkpoint(tmp_path_factory.mktemp("bags") / "m.safetensors")
+    return EquippedPlanner(PlannerSetup(str(checkpoint)), robots.load("nico"))
+
+
+def test_a_bag_gives_what_the_planner_saw(equipped: EquippedPlanner, tmp_path: Path) -> None:
+    found = episodes_of(make_bag(tmp_path / "bag", joints=equipped.planner.joint_names), equipped.planner)
     assert (found.camera, found.simulated) == (" 320x240", False) and len(found.episodes) == 1
-    steps = found.episodes[0]
-    assert len(steps) == 30 and [s.periods for s in steps] == [0] + [1] * 29 and not any(s.same for s in steps)
+    kind, steps = found.episodes[0]
+    assert kind == REACH and len(steps) == 30 and [s.periods for s in steps] == [0] + [1] * 29 and not any(s.same for s in steps)
     np.testing.assert_allclose([s.position[1] for s in steps], 1.0 + 0.1 * np.arange(30), atol=1e-5)  # rad: 1 rad/s
     np.testing.assert_allclose([s.reference[1] - s.position[1] for s in steps], 0.02, atol=1e-5)
+    assert np.isfinite([s.missed[:2] for s in steps[1:]]).all()
 
 
-def test_a_bag_without_joints_and_bags_of_two_cameras_are_refused(model: WorldModel, tmp_path: Path) -> None:
+def test_a_bag_without_joints_and_bags_of_two_cameras_are_refused(equipped: EquippedPlanner, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no joint_states"):
-        episodes_of(make_bag(tmp_path / "bag"), model)
-    checkpoint = random_checkpoint(tmp_path / "m.safetensors")
-    bags = [make_bag(tmp_path / "one", joints=model.config.joint_names), make_bag(tmp_path / "two", joints=model.config.joint_names, state=np.zeros(9))]
-    assert len(from_bags(bags[:1], checkpoint, "nico")[0]) == 1
+        episodes_of(make_bag(tmp_path / "bag"), equipped.planner)
+    names = equipped.planner.joint_names
+    bags = [make_bag(tmp_path / "one", joints=names), make_bag(tmp_path / "two", joints=names, state=np.zeros(9))]
+    episodes, subject = from_bags(bags[:1], equipped, "nico")
+    assert {kind: len(found) for kind, found in episodes.items()} == {REACH: 1} and subject.robot == "nico"
     with pytest.raises(UserError, match="different cameras or robots"):
-        from_bags(bags, checkpoint, "nico")
+        from_bags(bags, equipped, "nico")

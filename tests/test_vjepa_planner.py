@@ -23,11 +23,14 @@ from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig, load_config
 from wm_planner.effector import as_pose
 from wm_planner.errors import PlannerError
+from wm_planner.trust.calibration import calibrate
+from wm_planner.trust.store import Calibrations, Subject
 from wm_planner.vjepa import import_weights, store
 from wm_planner.vjepa.config import ACConfig, EncoderConfig
 from wm_planner.vjepa.planner import ACPlanner
 from wm_planner.vjepa.pose import integrate, matrix
 from wm_planner.vjepa.predictor import ACPredictor
+from wm_planner.weights import weights_hash
 
 torch.set_num_threads(1)
 NICO = robots.load("nico")
@@ -158,6 +161,44 @@ def test_a_posture_that_intrudes_is_gone_round():
     assert free[-1] < 0.01 and path[:, 0].max() < HOME[0] + 0.15
 
 
+# ---- trust -----------------------------------------------------------------------------------------
+
+
+def wandering(planner: ACPlanner, seed: int, gain: float = 1.0, length: int = 8) -> list[tuple[float, int, str]]:
+    """Trust, its state and cause at each step of an arm that follows its references, from the middle on with ``gain``."""
+    rng = np.random.default_rng(seed)
+    q, sent, found = HOME, HOME, []
+    planner.watch.pursue("reach")
+    for k in range(length):
+        judged = planner.witness(pictured(pose_of(q)), q, sent)
+        found.append((judged.trust, int(judged.state), judged.cause))
+        change = 0.08 * np.sin(0.5 * k + np.arange(6) + seed) + rng.normal(0, 0.005, 6)
+        sent = sent + change
+        q = q + (gain if k > length // 2 else 1.0) * change + rng.normal(0, 0.001, 6)
+    return found
+
+
+def test_plans_carry_trust_by_the_path_that_the_compact_planner_takes():
+    planner = knowing()
+    logs = []
+    for seed in range(70):
+        planner.watch.log = []
+        assert wandering(planner, seed)[-1][1:] == (3, "no calibration")
+        logs.append(planner.watch.log)
+    planner.watch.log = None
+    missed = np.array([step.missed for step in logs[0][1:]])
+    assert (missed[:, 0] < 0.3 * missed[:, 1]).all() and np.isnan(missed[:, 2]).all() and np.isnan(logs[0][1].decoded).all()
+    calibration = calibrate(logs, stop_below=0.02)
+    planner.watch.use(Calibrations(Subject("nico", "front", planner.name), {"reach": calibration}))
+    assert sum(min(trust for trust, _, _ in wandering(planner, seed)) < 0.05 for seed in range(500, 520)) <= 4
+    for seed in range(600, 605):
+        weak = min(wandering(planner, seed, gain=0.0))
+        assert weak[0] < 0.02 and weak[1] == 2 and weak[2] in ("surprise", "response", "joints")
+    planner.set_goal(planner.encode_goal(pictured(pose_of(HOME))))
+    plan = planner.plan(pictured(pose_of(HOME)), HOME, HOME)
+    assert plan.trust >= 0.05 and math.isfinite(plan.trust_score) and plan.trust_state == 0 and plan.trust_cause
+
+
 # ---- the official layout, through the loop -------------------------------------------------------
 
 
@@ -197,6 +238,7 @@ def test_random_official_weights_drive_the_loop_and_decode_no_distance(checkpoin
     planner = ACPlanner.load(checkpoint, dataclasses.replace(CONFIG, samples=16, iterations=2), ARM, LIMITS)
     give_kinematics(planner, NICO)
     assert planner.period_s == 0.25 and planner.config.action_space == "end_effector"
+    assert planner.name == weights_hash(checkpoint) and planner.targets == ("hand",)
     loop = PlanLoop(planner, NICO, PlanLoopConfig(), GoalConfig(timeout_s=2.0))
     assert loop.set_goal(picture(0), 0).ok
     q = NICO.home.copy()

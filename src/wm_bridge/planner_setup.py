@@ -29,7 +29,7 @@ class PlannerSetup:
 
     Attributes:
         checkpoint: world model. encoder: of V-JEPA 2-AC. search: YAML file of the search.
-        trust: calibration. seed: of the candidates. threads: of torch.
+        trust: calibrations. seed: of the candidates. threads: of torch.
         changes: settings of the search that differ from the file.
     """
 
@@ -86,22 +86,20 @@ class EquippedPlanner:
                 part.observe(joints)
 
     def judge_by_calibration(self, robot: str, camera: str) -> str:
-        """Use the trust calibration of this robot, camera and model; "" or why there is none.
+        """Use the trust calibrations of this robot, camera and model; "" or why there are none.
 
         Args:
             robot, camera: see ``core.subject``.
         """
         from wm_planner.errors import PlannerError
-        from wm_planner.trust.calibration import Calibration, Subject, trust_path
+        from wm_planner.trust.store import Calibrations, Subject, trust_path
 
-        if not hasattr(self.planner, "watch"):
-            return "trust unknown: this planner has no monitor"
         path = Path(self._setup.trust) if self._setup.trust else trust_path(self.checkpoint)
         try:
-            calibration, problem = Calibration.load(path, Subject(robot, camera, self.planner.name)), ""
+            found, problem = Calibrations.load(path, Subject(robot, camera, self.planner.name)), ""
         except PlannerError as error:
-            calibration, problem = None, f"trust unknown: {error}"
-        self.planner.watch.use(calibration)
+            found, problem = None, f"trust unknown: {error}"
+        self.planner.watch.use(found)
         return problem
 
     def description(self) -> dict[str, Any]:

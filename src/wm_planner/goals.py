@@ -127,11 +127,15 @@ def masked_goal(image: NDArray[np.uint8], mask: NDArray[np.uint8], size: int, ta
     return MaskedGoal(square_resize(image, size), share, target)
 
 
+def known_targets(config: ModelConfig) -> tuple[str, ...]:
+    """What a model can bring to where a picture shows it."""
+    return ("hand", "object") if config.object_skill else ("hand",)
+
+
 def check_target(config: ModelConfig, target: str) -> None:
     """Raise PlannerError unless a model can bring ``target`` to where a picture shows it."""
-    able = config.object_skill
-    if target not in ("hand", "object") or (target == "object" and not able):
-        known = "hand or object" if able else "hand; this model has not learned to move objects"
+    if target not in known_targets(config):
+        known = "hand or object" if config.object_skill else "hand; this model has not learned to move objects"
         raise PlannerError(f"unknown goal target {target!r}; expected {known}")
 
 

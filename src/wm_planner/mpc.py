@@ -28,6 +28,7 @@ from wm_planner.goals import (
     check_target,
     checked_picture,
     joints_goal,
+    known_targets,
     masked_goal,
     picture_goal,
 )
@@ -42,7 +43,9 @@ from wm_planner.proposals import arm_proposals, object_ways
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost, cheapest
 from wm_planner.terms import Intrusion, Seen, Term, Uncertainty
-from wm_planner.trust.watch import Watch
+from wm_planner.trust.foresight import MOST_PERIODS, CompactForesight
+from wm_planner.trust.kinds import kind_of
+from wm_planner.trust.watch import Judgement, Watch
 from wm_planner.weights import load_model, weights_hash
 from wm_planner.world_model import WorldModel
 
@@ -86,7 +89,7 @@ class Planner:
         self.config, self.name = config, name
         self.actions = ActionSpec.from_model(model.config)
         self.space = make_space(config, self.actions)
-        self.imagine = Imagination(self.model, config.horizon)
+        self.imagine = Imagination(self.model, max(config.horizon, MOST_PERIODS))
         self.search = make_optimiser(config, self.space.spec, seed)
         self.policies: list[ProposalPolicy] = []
         self.goal: AnyGoal | None = None
@@ -94,7 +97,7 @@ class Planner:
         self.uncertainty: Uncertainty | None = None
         self.forward: Forward | None = None
         self._finish_s = 0.0
-        self.watch = Watch(self.model)
+        self.watch = Watch(CompactForesight(self.model, self.imagine, lambda: self.uncertainty))
 
     @classmethod
     def load(cls, checkpoint: Path | str, config: PlannerConfig | None = None, seed: int = 0) -> Planner:
@@ -111,6 +114,11 @@ class Planner:
     def period_s(self) -> float:
         """Control period of one action."""
         return self.model.config.period_s
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What this model can bring to where a picture shows it."""
+        return known_targets(self.model.config)
 
     @without_gradients
     def encode_goal(
@@ -145,6 +153,7 @@ class Planner:
     def set_goal(self, goal: AnyGoal) -> None:
         """Plan toward ``goal`` from now on."""
         self.goal = goal
+        self.watch.pursue(kind_of(goal.target))
         self.reset()
 
     def reset(self) -> None:
@@ -247,6 +256,13 @@ class Planner:
         )
 
     @torch.inference_mode()
+    def witness(self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, periods: int = 1) -> Judgement:
+        """Judge a step as ``plan`` does, without a plan; arguments and errors as there."""
+        small = checked_picture(image, self.model.config.image_size)
+        measured, sent = self._joints(position, "position"), self._joints(reference, "reference")
+        return self.watch.judge(small, self._encode(small)[0], measured, sent, periods)
+
+    @torch.inference_mode()
     def propose(
         self, image: NDArray[np.uint8], position: FloatArray, reference: FloatArray, goal: Goal
     ) -> FloatArray:
@@ -344,7 +360,6 @@ class Planner:
 
     def _encode(self, small: NDArray[np.uint8]) -> Tensor:
         return self.model.encode(to_tensor(small[None]))
-
 
     def _joints(self, values: FloatArray, name: str) -> Tensor:
         array = np.asarray(values, dtype=np.float32)

@@ -82,8 +82,13 @@ def complete(model: WorldModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def weights_hash(path: Path) -> str:
-    """First 12 hex digits of the file's sha256: names the weights in reports."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    """First 12 hex digits of the sha256 of a file, or of all files in a folder: names the weights in reports."""
+    path, found = Path(path), hashlib.sha256()
+    for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        with part.open("rb") as file:
+            while block := file.read(1 << 22):
+                found.update(block)
+    return found.hexdigest()[:12]
 
 
 def shipped_checkpoint(robot: str) -> Path:

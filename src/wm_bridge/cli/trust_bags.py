@@ -3,109 +3,90 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from wm_bridge.bags.messages import header_ns
-from wm_bridge.bags.reader import opened
-from wm_bridge.core.images import decompress
 from wm_bridge.core.subject import camera_subject
 from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
-from wm_planner.preprocess import square_resize, to_tensor
+from wm_bridge.replay.recorded import read
 from wm_planner.trust.glimpse import Glimpse
-from wm_planner.trust.watch import Watch
-from wm_planner.world_model import WorldModel
+from wm_planner.trust.kinds import kind_of
 
 S = 1_000_000_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Track:
-    """Joint positions over time: stamps (N,) ns and positions (N, J) rad of ``names``."""
+    """Joint positions over time: stamps (N,) ns, ascending, and positions (N, J) rad of ``names``."""
 
-    names: tuple[str, ...] = ()
-    stamps: list[int] = field(default_factory=list)
-    positions: list[FloatArray] = field(default_factory=list)
+    names: tuple[str, ...]
+    stamps: FloatArray
+    positions: FloatArray
 
-    def add(self, message: Any) -> None:
-        """One more sensor_msgs/JointState; those that are not newer or name other joints are left out."""
-        names, stamp = tuple(message.name), header_ns(message)
-        if self.names in ((), names) and (not self.stamps or stamp > self.stamps[-1]):
-            self.names = names
-            self.stamps.append(stamp)
-            self.positions.append(np.asarray(message.position, dtype=float))
+    @classmethod
+    def of(cls, states: Sequence[tuple[int, Any]]) -> Track:
+        """Of recorded joint states or commands; those that are not newer or name other joints are left out."""
+        names = tuple(states[0][1].names) if states else ()
+        stamps, positions = [0], []
+        for _, state in states:
+            if tuple(state.names) == names and state.stamp_ns > stamps[-1]:
+                stamps.append(state.stamp_ns)
+                positions.append(np.asarray(state.position, dtype=float))
+        return cls(names, np.array(stamps[1:], dtype=float), np.array(positions))
 
     def at(self, names: Sequence[str], stamp_ns: int) -> FloatArray:
         """(A,) rad at a time, linear in between and the nearest one outside."""
-        path = np.array(self.positions)
-        return np.array([np.interp(stamp_ns, self.stamps, path[:, self.names.index(name)]) for name in names])
+        return np.array([np.interp(stamp_ns, self.stamps, self.positions[:, self.names.index(name)]) for name in names])
 
 
 @dataclass(frozen=True)
 class BagEpisodes:
-    """Plans of each goal. ``camera``: see ``core.subject``; ``simulated``: the bag holds a simulator's state."""
+    """Plans of each goal, and its kind. ``camera``: see ``core.subject``; ``simulated``: the bag holds a simulator's state."""
 
-    episodes: tuple[tuple[Glimpse, ...], ...]
+    episodes: tuple[tuple[str, tuple[Glimpse, ...]], ...]
     camera: str
     simulated: bool
 
 
-@torch.inference_mode()
-def episodes_of(bag: Path, model: WorldModel) -> BagEpisodes:
+def episodes_of(bag: Path, planner: Any) -> BagEpisodes:
     """Everything that was planned from in a bag, as the running planner saw it.
+
+    Args:
+        planner: of ``wm_planner``.
 
     Raises:
         UserError: the bag lacks pictures, joints, commands or plans.
     """
-    pictures: dict[int, tuple[bytes, str]] = {}
-    joints, commands = Track(), Track()
-    goals: list[list[int]] = []
-    simulated = False
-    with opened(bag) as (reader, _):
-        for connection, _, data in reader.messages():
-            topic = connection.topic.lstrip("/")
-            if topic == "wm/goal":
-                goals.append([])
-            elif topic == "sim/state":
-                simulated = True
-            elif topic in ("camera/image_raw/compressed", "joint_states", "hw/command", "wm/report"):
-                message = reader.deserialize(data, connection.msgtype)
-                if topic == "joint_states":
-                    joints.add(message)
-                elif topic == "hw/command":
-                    commands.add(message)
-                elif topic == "wm/report" and goals:
-                    goals[-1].append(header_ns(message))
-                elif topic != "wm/report":
-                    pictures[header_ns(message)] = bytes(message.data), str(message.header.frame_id)
-    names = model.config.joint_names
+    recorded = read(bag)
+    names = planner.joint_names
+    joints, commands = Track.of(recorded.joints), Track.of(recorded.commands)
     for what, there in (
-        ("pictures", bool(pictures)), ("plans", any(goals)),
+        ("pictures", bool(recorded.pictures)), ("plans", any(goal.frames for goal in recorded.goals)),
         ("joint_states", set(names) <= set(joints.names)), ("hw/command", set(names) <= set(commands.names)),
     ):  # fmt: skip
         if not there:
             raise UserError(f"{bag} holds no {what} of joints {', '.join(names)}", "record a run of the graph with the recorder node", 2)
-    watch = Watch(model)
+    pictures = {picture.stamp_ns: picture for picture in recorded.pictures}
     episodes, camera = [], ""
-    for stamps in goals:
-        watch.reset()
-        watch.log, last = [], 0
-        for stamp in stamps:
+    for goal in recorded.goals:
+        planner.watch.pursue(kind := kind_of(goal.record.loop.target))
+        planner.watch.log, last = [], 0
+        for stamp in goal.frames:
             if stamp not in pictures:
                 continue
-            data, frame_id = pictures[stamp]
-            picture = decompress(data)
-            camera = camera_subject(frame_id, picture.shape[1], picture.shape[0])
-            small = square_resize(picture, model.config.image_size)
-            z = model.encode(to_tensor(small[None]))[0]
-            measured, sent = (torch.from_numpy(track.at(names, stamp)).float() for track in (joints, commands))
-            watch.judge(small, z, measured, sent, max(1, round((stamp - last) / S / model.config.period_s)) if last else 1)
+            try:
+                image, frame_id = pictures[stamp].decoded(), pictures[stamp].frame_id
+            except ValueError:
+                continue  # damaged: the recorded planner saw another one
+            camera = camera_subject(frame_id.removeprefix(str(goal.record.planner.get("tf_prefix", ""))), image.shape[1], image.shape[0])
+            periods = max(1, round((stamp - last) / S / planner.period_s)) if last else 1
+            planner.witness(image, joints.at(names, stamp), commands.at(names, stamp), periods)
             last = stamp
-        if watch.log:
-            episodes.append(tuple(watch.log))
-    return BagEpisodes(tuple(episodes), camera, simulated)
+        if planner.watch.log:
+            episodes.append((kind, tuple(planner.watch.log)))
+    planner.watch.log = None
+    return BagEpisodes(tuple(episodes), camera, recorded.simulated)

@@ -1,4 +1,4 @@
-"""What a planning step saw, as far as trust is judged by it: small enough to be kept for every step."""
+"""What a planning step saw, as far as trust is judged by it: small enough to be kept for every step, whatever the latent."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ class Glimpse:
     Attributes:
         thumbnail: (T, T, 3) the picture, mean levels 0..255.
         same: the picture is the one of the step before, to the bit (as the network gets it).
-        z: (D,) latent.
         position, reference: (A,) rad, measured and last sent.
         periods: control periods since the step before; 0 at the first step of an episode.
+        missed: (3,) of the prediction from the step before, see ``foresight.Foresight``; NaN: nothing to compare with.
+        decoded: (A,) rad, joints read from the picture; NaN where the model reads none.
+        failed: the encoder gave something that is not finite.
     """
 
     thumbnail: FloatArray
     same: bool
-    z: FloatArray
     position: FloatArray
     reference: FloatArray
     periods: int
+    missed: FloatArray
+    decoded: FloatArray
+    failed: bool = False
 
 
 def thumbnail(small: NDArray[np.uint8]) -> FloatArray:

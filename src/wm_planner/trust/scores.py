@@ -9,6 +9,9 @@
 | joints | the lag of each joint behind its reference with the lag that is usual at this motion | stuck and weak joints |
 | readout | joints read from the picture with measured ones | moved camera, wrong encoders |
 | freshness | the way that the joints have gone since the picture last changed | frozen frames |
+| disagreement | the ensemble's spread about the prediction of this step | states that the model was not trained in |
+
+What a model does not tell (joints of a latent, an ensemble's spread) is NaN in a ``Glimpse``, and so is its score.
 """
 
 from __future__ import annotations
@@ -18,21 +21,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from wm_planner.imagine import Imagination
+from wm_planner.trust.foresight import MOST_PERIODS
 from wm_planner.trust.glimpse import Glimpse
-from wm_planner.world_model import LOW_CONTRAST, SCENE_SIDE, WorldModel
+from wm_planner.world_model import LOW_CONTRAST, SCENE_SIDE
 
 FloatArray = NDArray[np.float64]
 
-SCORES = ("scene", "change", "surprise", "response", "joints", "readout", "freshness")
+SCORES = ("scene", "change", "surprise", "response", "joints", "readout", "freshness", "disagreement")
 SCENE_PARTS = 32  # principal components of usual pictures
 STANDS_OUT, REACH = 0.02, 3  # length of a pixel's difference from the background; pixels that what stands out may move
 WINDOW = 4  # steps that the response is averaged over
-LEAST_RESPONSE = 2e-3  # mean squared latent error that is added to both sides of the ratio
-MOST_PERIODS = 4  # since the last step: what is older is not compared with
+LEAST_RESPONSE = 2e-3  # latent error that is added to both sides of the ratio
 TIMING = 0.1  # of a period: by so much joints and references may be stamped apart
 PAST = 2  # changes of the references that the usual lag is explained by
 
@@ -45,7 +46,7 @@ class Usual:
         scene_mean: (P,) scene. scene_basis: (P, K) orthonormal. background: (P,) median scene: what shows without the arm.
         servo: (A, PAST + 2) the usual lag behind the reference: its newest changes, the lag before, a constant.
         servo_spread: (A,) rad, standard deviation about that.
-        readout_bias, readout_spread: (A,) rad, of decoded less measured joints.
+        readout_bias, readout_spread: (A,) rad, of decoded less measured joints; NaN where none are decoded.
     """
 
     scene_mean: FloatArray
@@ -83,56 +84,45 @@ def lag_features(references: FloatArray, lag_before: FloatArray) -> FloatArray:
 class Scorer:
     """Scores of one step after the other; NaN where there is nothing to compare with yet."""
 
-    def __init__(self, model: WorldModel, usual: Usual) -> None:
-        self.model, self.usual = model, usual
-        self.imagine = Imagination(model, MOST_PERIODS)
+    def __init__(self, usual: Usual) -> None:
+        self.usual = usual
         self.reset()
 
     def reset(self) -> None:
         """A new episode begins."""
         self._last: Glimpse | None = None
         self._picture = self.usual.scene_mean
-        self._errors: deque[tuple[float, float]] = deque(maxlen=WINDOW)
+        self._missed: deque[FloatArray] = deque(maxlen=WINDOW)
         self._references: deque[FloatArray] = deque(maxlen=PAST + 1)
         self._anchor: FloatArray | None = None
 
-    @torch.no_grad()
     def see(self, glimpse: Glimpse) -> FloatArray:
         """(K,) scores of ``SCORES``."""
         last, usual = self._last, self.usual
         if last is None or not 1 <= glimpse.periods <= MOST_PERIODS:
             self.reset()
             last = None
-        if not np.isfinite(glimpse.z).all():
-            return np.full(len(SCORES), np.inf)  # the encoder has failed
+        if glimpse.failed:
+            return np.full(len(SCORES), np.inf)
         position, reference = glimpse.position.astype(np.float64), glimpse.reference.astype(np.float64)
         picture = scene(glimpse.thumbnail)
         shown = picture - usual.scene_mean
         unknown = shown - usual.scene_basis @ (usual.scene_basis.T @ shown)
         change = np.nan if last is None else elsewhere(picture - self._picture, self._picture - usual.background)
-        surprise, response = self._prediction(last, glimpse) if last is not None else (np.nan, np.nan)
-        off = (self._read(glimpse) - position - usual.readout_bias) / usual.readout_spread
+        surprise, response, spread = self._prediction(glimpse) if last is not None else (np.nan, np.nan, np.nan)
+        off = (glimpse.decoded.astype(np.float64) - position - usual.readout_bias) / usual.readout_spread
         anchor = self._anchor if glimpse.same and self._anchor is not None else position
         self._anchor, stale = anchor, float(np.abs(position - anchor).max())
         joints = self._lag(last, position, reference, glimpse.periods)
         self._last, self._picture = glimpse, picture
-        return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale])
+        return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale, spread])
 
-    def _read(self, glimpse: Glimpse) -> FloatArray:
-        joints: FloatArray = self.model.read(torch.from_numpy(glimpse.z)).joints.double().numpy()
-        return joints
-
-    def _prediction(self, last: Glimpse, now: Glimpse) -> tuple[float, float]:
-        """One-step surprise, and the response over the window."""
-        model = self.model
-        sent = (now.reference - last.reference) / model.action_scale.numpy() / now.periods
-        actions = torch.from_numpy(np.stack([sent, np.zeros_like(sent)])[:, None].repeat(now.periods, 1))
-        state = model.proprioception(torch.from_numpy(last.position), torch.from_numpy(last.reference))
-        latents, _ = self.imagine(torch.from_numpy(last.z)[None], state[None], actions)
-        errors = (latents[:, -1] - torch.from_numpy(now.z)).square().mean(-1).double()
-        self._errors.append((float(errors[0]), float(errors[1])))
-        moved, still = np.sum(self._errors, axis=0) / WINDOW
-        return float(errors[0]), float((moved + LEAST_RESPONSE) / (still + LEAST_RESPONSE))
+    def _prediction(self, now: Glimpse) -> tuple[float, float, float]:
+        """One-step surprise, the response over the window, and the ensemble's disagreement."""
+        moved, still, spread = now.missed.astype(np.float64)
+        self._missed.append(np.array([moved, still]))
+        by_sent, by_none = np.sum(self._missed, axis=0) / WINDOW
+        return float(moved), float((by_sent + LEAST_RESPONSE) / (by_none + LEAST_RESPONSE)), float(spread)
 
     def _lag(self, last: Glimpse | None, position: FloatArray, reference: FloatArray, periods: int) -> float:
         """Largest deviation of a joint's lag from the usual one, in standard deviations."""
@@ -147,15 +137,13 @@ class Scorer:
         return float((np.abs(reference - position - usual) / (self.usual.servo_spread + apart)).max())
 
 
-@torch.no_grad()
-def usual_of(model: WorldModel, episodes: Sequence[Sequence[Glimpse]]) -> Usual:
+def usual_of(episodes: Sequence[Sequence[Glimpse]]) -> Usual:
     """What is usual in nominal episodes: a principal subspace, and regressions of lag and readout."""
     steps = [step for episode in episodes for step in episode]
     scenes = np.array([scene(step.thumbnail) for step in steps])
     mean = scenes.mean(0)
     basis = np.linalg.svd(scenes - mean, full_matrices=False)[2][:SCENE_PARTS].T
-    read = model.read(torch.from_numpy(np.array([step.z for step in steps]))).joints.double().numpy()
-    off = read - np.array([step.position for step in steps])
+    off = np.array([step.decoded.astype(np.float64) - step.position for step in steps])
     features, lags = [], []
     for episode in episodes:
         references = np.array([step.reference for step in episode], np.float64)

@@ -25,19 +25,24 @@ from wm_planner.effector import EffectorSpace, make_space
 from wm_planner.errors import PlannerError
 from wm_planner.plan import Plan
 from wm_planner.posture import Forward
-from wm_planner.preprocess import check_picture
+from wm_planner.preprocess import check_picture, square_resize
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost
 from wm_planner.terms import Intrusion
+from wm_planner.trust.kinds import kind_of
+from wm_planner.trust.watch import Judgement, Watch
 from wm_planner.vjepa import store
 from wm_planner.vjepa.encoders import FrameEncoder, load_encoder, to_pictures
 from wm_planner.vjepa.energy import Energy, token_weight, weighed
+from wm_planner.vjepa.foresight import ACForesight
 from wm_planner.vjepa.pose import difference, integrate, integrate_joints
 from wm_planner.vjepa.predictor import ACPredictor
+from wm_planner.weights import weights_hash
 
 FloatArray = NDArray[np.float64]
 Image = NDArray[np.uint8]
 MOST_COMMITTED = 5  # periods that pass before a plan is followed, at most
+WATCHED_SIDE = 96  # pixels, of the picture that trust is judged by
 POSE = 7
 PICTURES_ONLY = "a V-JEPA 2-AC takes goal pictures; show it one, or plan joints and poses with the compact model"
 
@@ -116,6 +121,7 @@ class ACPlanner:
         self.goal: LatentGoal | None = None
         self.intrusion: Intrusion | None = None
         self.forward: Forward | None = None
+        self.watch = Watch(ACForesight(len(joints.names), lambda: self.energy, self._state, self._moves))
         self.gripper = 0.0
         self._finish_s = 0.0
 
@@ -148,12 +154,18 @@ class ACPlanner:
         eyes = load_encoder(encoder or checkpoint)
         if isinstance(eyes, nn.Module):
             eyes.eval().requires_grad_(False)
-        return cls(predictor, eyes, config, joints, on_joints, seed, checkpoint.name, dtype)
+        name = "+".join(weights_hash(path) for path in (checkpoint, encoder) if path is not None)
+        return cls(predictor, eyes, config, joints, on_joints, seed, name, dtype)
 
     @property
     def joint_names(self) -> tuple[str, ...]:
         """(A,) controlled joints."""
         return self.actions.names
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """As of ``mpc.Planner``."""
+        return ("hand",)
 
     @torch.no_grad()
     def encode_goal(self, image: Image, target: str = "hand", mask: Image | None = None) -> LatentGoal:
@@ -175,11 +187,13 @@ class ACPlanner:
     def set_goal(self, goal: LatentGoal) -> None:
         """Plan toward ``goal`` from now on."""
         self.goal = goal
+        self.watch.pursue(kind_of(goal.target))
         self.reset()
 
     def reset(self) -> None:
-        """Forget the last plan."""
+        """Forget the last plan, and what was seen."""
         self.search.reset()
+        self.watch.reset()
 
     @torch.no_grad()
     def plan(
@@ -195,6 +209,7 @@ class ACPlanner:
         started = time.monotonic()
         goal = self._goal()
         start = self._start(image, position, reference, committed)
+        trust = self._judge(image, start.latent, position, reference, periods)
         cost = self._cost(start, goal)
         encoded = time.monotonic()
         self.search.shift(periods)
@@ -232,10 +247,23 @@ class ACPlanner:
             iterations=found.iterations,
             nan_costs=found.nan_costs,
             deadline_met=not deadline_s or finished - started <= deadline_s,
+            trust=trust.trust,
+            trust_score=trust.score,
+            trust_state=int(trust.state),
+            trust_cause=trust.cause,
             preprocess_s=0.0,
             encode_s=encoded - started,
             optimise_s=finished - encoded,
         )
+
+    @torch.no_grad()
+    def witness(self, image: Image, position: FloatArray, reference: FloatArray, periods: int = 1) -> Judgement:
+        """Judge a step as ``plan`` does, without a plan."""
+        return self._judge(image, self._encode(image), position, reference, periods)
+
+    def _judge(self, image: Image, latent: Tensor, position: FloatArray, reference: FloatArray, periods: int) -> Judgement:
+        measured, sent = self._joints(position, "position"), self._joints(reference, "reference")
+        return self.watch.judge(square_resize(image, WATCHED_SIDE), latent, measured, sent, periods)
 
     @torch.no_grad()
     def energies(self, image: Image, position: FloatArray, reference: FloatArray, candidates: Tensor) -> Tensor:
@@ -286,19 +314,28 @@ class ACPlanner:
         """(S, K + H, D) actions of the model: what is committed, then what the joints make of the candidates."""
         shares = self.space.joints(start.reference, candidates)
         if isinstance(self.space, EffectorSpace):
-            spec, begin = self.space.spec, start.reference.expand_as(shares[:, :1])
+            begin = start.reference.expand_as(shares[:, :1])
             path = torch.cat([begin, self.actions.references(start.reference, shares)], dim=1)
-            moves = spec.from_base(self._moves(path))
-            moves[..., 6] = candidates[..., 6] * spec.scale[6]
+            moves = self._moves(path)
+            moves[..., 6] = candidates[..., 6] * self.space.spec.scale[6]
         else:
             moves = shares * self.actions.scale
         return torch.cat([start.committed.expand(len(moves), -1, -1), moves], dim=1)
 
     def _moves(self, path: Tensor) -> Tensor:
-        """(..., N, 7) end-effector changes along joints (..., N + 1, A), base axes."""
-        assert isinstance(self.space, EffectorSpace)
+        """(..., N, P) the model's actions along joints (..., N + 1, A)."""
+        if not isinstance(self.space, EffectorSpace):
+            return torch.diff(path, dim=-2)
         poses = self.space.poses(path)
-        return difference(poses[..., :-1, :], poses[..., 1:, :])
+        return self.space.spec.from_base(difference(poses[..., :-1, :], poses[..., 1:, :]))
+
+    def _state(self, measured: Tensor, sent: Tensor) -> Tensor:
+        """(P,) the model's state."""
+        if not isinstance(self.space, EffectorSpace):
+            return sent
+        state = self.space.poses(measured)
+        state[6] = self.gripper
+        return state
 
     def _start(self, image: Image, position: FloatArray, reference: FloatArray, committed: FloatArray | None = None) -> Start:
         measured, sent = self._joints(position, "position"), self._joints(reference, "reference")
@@ -306,12 +343,8 @@ class ACPlanner:
         if len(ahead) > MOST_COMMITTED:
             raise PlannerError(f"{len(ahead)} committed periods are more than {MOST_COMMITTED}")
         path = torch.stack([sent, *ahead])
-        if isinstance(self.space, EffectorSpace):
-            state = self.space.poses(measured)
-            state[6] = self.gripper
-            before = self.space.spec.from_base(self._moves(path)) if ahead else torch.empty(0, POSE)
-        else:
-            state, before = sent, torch.diff(path, dim=0)
+        state = self._state(measured, sent)
+        before = self._moves(path) if ahead else torch.empty(0, len(state))
         return Start(self._encode(image), state, before, path[-1])
 
     def _hands(self, references: Tensor) -> FloatArray:
