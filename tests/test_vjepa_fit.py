@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from wm_planner.data import Dataset
-from wm_planner.errors import PlannerError
 from wm_planner.testing import random_checkpoint, small_config, synthetic_dataset
 from wm_planner.vjepa import fit, import_weights, store
 from wm_planner.vjepa.config import CORRECTED, ACConfig, EncoderConfig
 from wm_planner.vjepa.encoders import load_encoder
 from wm_planner.vjepa.energy import Energy
-from wm_planner.vjepa.pose import integrate_joints
+from wm_planner.vjepa.pose import integrate, integrate_joints
 from wm_planner.vjepa.predictor import ACPredictor, normalise
+
+from wm_bridge.cli import train_ac
+from wm_bridge.errors import UserError
 
 torch.set_num_threads(1)
 
@@ -48,7 +50,7 @@ def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, da
     out = tmp_path / "ac.safetensors"
     settings = ["steps=120", "batch=16", "horizon=2", "learning_rate=0.003", "warmup=10"]
     argv = ["--data", str(data), "--encoder", str(patches), "--out", str(out), "--width", "32", "--depth", "2", "--heads", "2", "--set", *settings]
-    assert fit.main(argv) == 0
+    assert train_ac.main(argv) == 0
     card = store.read_header(out).card
     assert card["held_out_error"] < 0.8 * card["held_out_copy_last"] and "held-out error" in capsys.readouterr().out
     model, encoder = store.load_predictor(out), load_encoder(patches)
@@ -66,10 +68,37 @@ def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, da
 def test_the_compact_encoder_can_be_trained_on(tmp_path, data):
     encoder = random_checkpoint(tmp_path / "c.safetensors", config=small_config(("first", "second")))
     argv = ["--data", str(data), "--encoder", str(encoder), "--out", str(tmp_path / "o.safetensors"), "--width", "16", "--depth", "1", "--heads", "2"]
-    assert fit.main([*argv, "--set", "steps=3", "batch=4", "horizon=3"]) == 0
+    assert train_ac.main([*argv, "--set", "steps=3", "batch=4", "horizon=3"]) == 0
     assert store.load_predictor(tmp_path / "o.safetensors").config.patches == 1
-    with pytest.raises(PlannerError, match="did you mean 'steps'"):
-        fit.main([*argv, "--set", "step=3"])
+    with pytest.raises(UserError, match="did you mean 'steps'"):
+        train_ac.main([*argv, "--set", "step=3"])
+    with pytest.raises(UserError, match="no arm of this robot has the joints"):
+        train_ac.main([*argv, "--actions", "end_effector"])
+
+
+def planar(joints: np.ndarray) -> np.ndarray:
+    """A tool that the first joint shifts along x, 0.2 m per rad, and the second turns about z."""
+    frames = np.broadcast_to(np.eye(4), (*joints.shape[:-1], 4, 4)).copy()
+    frames[..., 0, 3] = 0.2 * joints[..., 0]
+    c, s = np.cos(joints[..., 1]), np.sin(joints[..., 1])
+    frames[..., :2, :2] = np.stack([np.stack([c, -s], -1), np.stack([s, c], -1)], -2)
+    return frames
+
+
+def test_a_predictor_can_be_told_the_motion_of_the_tool(tmp_path, data):
+    encoder = random_checkpoint(tmp_path / "c.safetensors", config=small_config(("first", "second")))
+    config = fit.config_from_mapping(fit.TrainConfig, {"batch": 4, "horizon": 3})
+    told = [fit.draw(Dataset([data]), load_encoder(encoder), config, 0, torch.device("cpu"), forward=forward) for forward in (None, planar)]
+    (_, changes, references), (_, actions, states) = told
+    assert actions.shape == (4, 3, 7) and states.shape == (4, 3, 7)
+    torch.testing.assert_close(actions[..., 0], 0.2 * changes[..., 0])
+    torch.testing.assert_close(actions[..., 5], changes[..., 1])
+    torch.testing.assert_close(states[..., [0, 5]], references * torch.tensor([0.2, 1.0]))  # here all is measured as it was sent
+    torch.testing.assert_close(integrate(states[:, 0], actions)[:, :-1], states, atol=1e-5, rtol=0)
+    out = tmp_path / "o.safetensors"
+    args = fit.make_parser().parse_args(["--data", "-", "--encoder", str(encoder), "--out", str(out), "--width", "16", "--depth", "1", "--heads", "2", "--set", "steps=2", "batch=4", "horizon=3"])
+    fit.train(args, Dataset([data]), planar)
+    assert store.read_header(out).card["actions"] == "end_effector" and store.load_predictor(out).config.action_dim == 7
 
 
 def test_the_loss_is_zero_for_a_world_that_the_model_predicts():

@@ -80,6 +80,7 @@ class Job:
     settings: LoopSettings
     kind: str = "picture"
     control: bool = False  # of the kind: see ``reach_kinds.CONTROLS``
+    trust: bool = False  # judged by the calibration beside the checkpoint, and the safety filter heeds it
 
 
 _CACHE: dict[str, object] = {}
@@ -116,6 +117,12 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
     goal_hand = request.hand
     world.reset(task.start, objects={"block": block} if block[0] > -5 else {})
     planner.search.generator.manual_seed(job.number)
+    safety = SafetyConfig.load()
+    planner.watch.use(None)
+    if job.trust:
+        from wm_bridge.bench.reach_trust import heed_trust
+
+        safety = heed_trust(planner, job.checkpoint, safety)
     controller = {
         "planner": lambda: planner,
         "blank": lambda: planner,
@@ -127,9 +134,7 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
     start_distance = float(np.linalg.norm(world.hand_position(ARM) - goal_hand))
     forward = planner.forward
     planner.forward = None if job.control and job.kind == "pose" else forward
-    trace = run_episode(
-        world, controller, request.asked, rng, SafetyConfig.load(), job.settings, blank=job.controller == "blank"
-    )
+    trace = run_episode(world, controller, request.asked, rng, safety, job.settings, blank=job.controller == "blank")
     planner.forward = forward
     distances = np.linalg.norm(np.array(trace.hand) - goal_hand, axis=1)
     return {
@@ -144,6 +149,7 @@ def play_with(world: SimWorld, planner: Planner, job: Job) -> dict[str, float]:
         "plan_ms": 1e3 * float(np.median(trace.plan_s)) if trace.plan_s else float("nan"),
         "reached": trace.outcome is not None and int(trace.outcome) == 0,
         "reached_s": trace.outcome_s,
+        "least_trust": min(trace.trust, default=float("nan")),
         **score(request, world, trace),
     }
 
@@ -235,6 +241,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--shift", action="store_true", help="under changed light and a moved camera")
     parser.add_argument("--ros", action="store_true", help="through the running graph in real time; see --ros --help")
     parser.add_argument("--goal-kind", choices=KINDS, default="picture", help="how the goal is asked for (default picture), see bench/reach_kinds.py")
+    parser.add_argument("--trust", action="store_true", help="the planner alone, without and with a safety filter that heeds its trust (trust.enabled)")
     parser.add_argument("--only", nargs="*", help="rows to run, e.g. planner random")
     parser.add_argument("--oracle-episodes", type=int, default=20, help="the oracle simulates: 10x slower")
     args = parser.parse_args(argv)
@@ -242,15 +249,21 @@ def main(argv: list[str]) -> int:
     kind = args.goal_kind
     settings = LoopSettings(latency_ms=args.latency_ms)
 
-    def row(controller: str, episodes: int, shift: str = "none", control: bool = False) -> list[dict[str, float]]:
+    def row(controller: str, episodes: int, shift: str = "none", control: bool = False, trust: bool = False) -> list[dict[str, float]]:
         jobs = [
-            Job(controller, shift, args.seed, number, checkpoint, config, settings, kind, control)
+            Job(controller, shift, args.seed, number, checkpoint, config, settings, kind, control, trust)
             for number in range(episodes)
         ]
         words = [controller, *([shift] if shift != "none" else []), *([CONTROLS[kind]] if control else [])]
         print(f"{' / '.join(words)}: {episodes} episodes")
         return run_jobs(jobs, args.workers)
 
+    if args.trust:
+        from wm_bridge.bench.reach_trust import trust_table
+
+        result = trust_table(checkpoint, row("planner", args.episodes), row("planner", args.episodes, trust=True))
+        BenchResult("reach --trust", args.seed, weights_hash(checkpoint), *result).show(args.json)
+        return 0
     if kind != "picture":
         settings = dataclasses.replace(settings, duration_s=12.0 if kind == "sequence" else 8.0, rest_s=1.0)
         result = kind_table(kind, args, row)

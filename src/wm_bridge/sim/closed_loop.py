@@ -53,7 +53,7 @@ class LoopSettings:
 class Trace:
     """What happened in one episode; lists grow by one per control tick (10 ms) or plan.
 
-    hand (T, 3), object (T, 3) true positions, m; decoded: planner's own distance, m.
+    hand (T, 3), object (T, 3) true positions, m; decoded: planner's own distance, m; trust: p-values, NaN = unknown.
     """
 
     hand: list[FloatArray] = field(default_factory=list)
@@ -61,6 +61,7 @@ class Trace:
     decoded: list[float] = field(default_factory=list)
     energy: list[float] = field(default_factory=list)
     plan_s: list[float] = field(default_factory=list)
+    trust: list[float] = field(default_factory=list)
     interventions: int = 0
     refused: int = 0
     outcome: Outcome | None = None
@@ -139,6 +140,7 @@ def run_episode(
                 trace.decoded.append(float(step.plan.distance_m))
                 trace.energy.append(float(step.plan.goal_energy))
                 trace.plan_s.append(step.plan_s)
+                trace.trust.append(float(step.plan.trust))
             if step.outcome is not None and trace.outcome is None:
                 trace.outcome, trace.outcome_s = step.outcome, tick * 0.01
             waiting[tick + delay] = step
