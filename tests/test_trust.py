@@ -24,7 +24,8 @@ from wm_planner.trust.store import Calibrations, Subject, trust_path
 from wm_planner.trust.watch import TrustState, Watch
 from wm_planner.weights import shipped_checkpoint, weights_hash
 
-from wm_bridge.bench.trust_episodes import simulated_subject
+from wm_bridge.bench.reach_trust import trust_table
+from wm_bridge.bench.trust_episodes import Episode, load, save, simulated_subject
 from wm_bridge.cli.calibrate_trust import from_bags, kept, threshold
 from wm_bridge.cli.trust_bags import episodes_of
 from wm_bridge.errors import UserError
@@ -294,6 +295,31 @@ def test_the_compact_model_foresees_by_its_own_rollout_and_an_ensemble_is_asked(
     planner.uncertainty = lambda latents, states, actions: 7.0 * actions[..., 0]
     assert foresight.missed(before, now, 2)[2] == pytest.approx(7.0 * float(sent[0, 0, 0]))
     planner.uncertainty = None
+
+
+# ---- the benchmarks ------------------------------------------------------------------------
+
+
+def test_played_episodes_come_back_as_they_were_kept(tmp_path: Path) -> None:
+    played = [Episode(4, -1, tuple(episode(1, 5))), Episode(9, 2, (dataclasses.replace(episode(2, 1)[0], failed=True),))]
+    save(tmp_path / "e.npz", played)
+    again = load(tmp_path / "e.npz")
+    assert [(e.number, e.begun, len(e.steps)) for e in again] == [(4, -1, 5), (9, 2, 1)]
+    for a, b in zip(played[0].steps + played[1].steps, again[0].steps + again[1].steps, strict=True):
+        np.testing.assert_allclose(a.thumbnail, b.thumbnail, atol=0.1)
+        assert (a.same, a.periods, a.failed) == (b.same, b.periods, b.failed) and type(b.same) is bool
+        for name in ("position", "reference", "missed", "decoded"):
+            np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_the_cost_of_trust_is_counted_in_pairs() -> None:
+    def rows(held: str, seconds: Sequence[float], least: float = 0.5) -> list[dict[str, float]]:
+        return [{"held_3cm": h == "1", "held_5cm": True, "reached": s == s, "reached_s": s, "least_trust": least} for h, s in zip(held, seconds, strict=True)]
+
+    nan = math.nan
+    figures, _ = trust_table(shipped_checkpoint("nico"), rows("1110", [2, 2, nan, 3], nan), rows("1011", [2.5, 3, 4, nan], 0.04))
+    assert (figures["without_3cm"], figures["with_3cm"], figures["lost"], figures["won"]) == (0.75, 0.75, 1, 1)
+    assert figures["later_s"] == pytest.approx(0.75) and figures["alarms"] == 1.0 and figures["with_reached_s"] == 3.0
 
 
 # ---- bags ----------------------------------------------------------------------------------
