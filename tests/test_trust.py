@@ -240,7 +240,7 @@ def test_the_shipped_calibration_belongs_to_the_shipped_checkpoint() -> None:
     checkpoint = shipped_checkpoint("nico")
     found = Calibrations.load(trust_path(checkpoint), simulated_subject("nico", weights_hash(checkpoint)))
     assert set(found.kinds) == set(KINDS)
-    assert {(one.slow_below, one.stop_below) for one in found.kinds.values()} == {(0.05, 0.01)}
+    assert {kind: (one.slow_below, one.stop_below) for kind, one in found.kinds.items()} == {REACH: (0.05, 0.01), PUSH: (0.05, 0.02)}
 
 
 # ---- the running planner -------------------------------------------------------------------
