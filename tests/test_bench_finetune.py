@@ -43,7 +43,7 @@ def test_the_whole_way_runs_and_goes_on_where_it_stopped(tmp_path: Path, capsys:
     monkeypatch.setattr(finetune, "PART", 2)
     state = tmp_path / "state"
     words = ["--episodes", "1", "--sizes", "10", "--length", "4", "--duration", "0.4", "--state", str(state), "--json", str(tmp_path / "found.json")]
-    words += ["--train-set", "steps=2", "batch=4", "horizon=3", "validate_every=1", "patience=0"]
+    words += ["--train-set", "steps=2", "batch=4", "horizon=3", "validate_every=1", "patience=0", "refine_steps=2"]
     assert finetune.main(words) == 0
     found = json.loads((tmp_path / "found.json").read_text())["figures"]
     assert {"original", "success_before", "success_10", "train_s_10"} <= set(found)

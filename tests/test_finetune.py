@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from wm_bridge.cli import compare as command
 from wm_planner import registry, train
 from wm_planner.compare import LEAST_EPISODES, Difference, difference, scores_of, verdict
+from wm_planner.config import TrainConfig
 from wm_planner.data import Dataset
 from wm_planner.errors import PlannerError
 from wm_planner.finetune import PARTS, Patience, limit, merged
@@ -102,7 +103,7 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best(folder: Path
 
     def told(model, data, *rest):
         figures = plain(model, data, *rest)
-        return figures | {"hand_cm_h10": next(course, 9.0)}
+        return figures | {"hand_cm_median": next(course, 9.0), "hand_cm_h10": 2.0}
 
     monkeypatch.setattr(train, "validate", told)
     settings = [*SETTINGS, "steps=40", "patience=2"]
@@ -110,6 +111,25 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best(folder: Path
     assert torch.load(tmp_path / "training.pt", weights_only=True)["step"] == 8, "two validations after the best"
     _, card = load_model(tmp_path / "model.safetensors")
     assert card["step"] == 4
+
+
+@pytest.mark.parametrize("after", [1.0, 2.0])
+def test_what_is_refined_at_the_end_is_kept_only_when_it_predicts_better(folder: Path, start: Path, monkeypatch: pytest.MonkeyPatch, after: float) -> None:
+    monkeypatch.setattr(train, "validate", lambda *_: {"error_ratio_h1": 0.0, "error_ratio_h10": after})
+    model, noted = load_model(start)[0], {"validation": {"error_ratio_h1": 9.0, "error_ratio_h10": 1.5}}
+    found = train.refined_at_the_end(model, Dataset([folder]), TrainConfig(refine_steps=3, horizon=4, threads=1), noted)
+    assert noted["refine"]["kept"] is (after < 1.5) and noted["validation"]["error_ratio_h10"] == min(after, 1.5)
+    same = {name: torch.equal(a, b) for (name, a), b in zip(model.state_dict().items(), found.state_dict().values(), strict=True)}
+    assert all(same.values()) is (after > 1.5)
+    assert all(equal for name, equal in same.items() if not name.startswith(("predictor.", "prior_head."))), "eye and readout stay"
+
+
+def test_a_training_with_refine_steps_is_refined_once(folder: Path, start: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "refine_steps=3", "patience=1"]
+    for _ in range(2):
+        assert fit(folder, tmp_path, "--from", str(start), settings=settings) == 0
+    _, card = load_model(tmp_path / "model.safetensors")
+    assert card["refine"]["steps"] == 3 and card["refine"]["after"]["hand_cm_median"] == card["refine"]["before"]["hand_cm_median"]
 
 
 @given(st.lists(st.floats(allow_nan=True), min_size=1, max_size=30), st.integers(1, 5))

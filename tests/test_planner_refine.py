@@ -13,7 +13,7 @@ from wm_planner.data import ARRAYS, Dataset, Snapshots, write_shard
 from wm_planner.errors import PlannerError
 from wm_planner.imitate import ImitateConfig, Lessons, imitate, periods_left, unexplained
 from wm_planner.latents import Latents, encode_episodes, windows
-from wm_planner.refine import RefineConfig, dynamics_loss, refine
+from wm_planner.refine import RefineConfig, dynamics_loss, moved, refine
 from wm_planner.sharpen import SharpenConfig, hand_errors_m, look, sharpen
 from wm_planner.skill import ObjectSkill
 from wm_planner.testing import random_checkpoint, small_config, synthetic_dataset
@@ -51,6 +51,28 @@ def test_refining_lowers_the_error_and_leaves_the_encoder_alone(data, model):
     assert not torch.equal(refined.predictor.latent_head.weight, before["predictor.latent_head.weight"])
 
 
+def test_an_offset_moves_all_latents_of_a_window_alike(data, model):
+    latents = encode_episodes(model, data, data.training[:1])
+    e, _, window = windows(latents, np.random.default_rng(9), 16, SHORT.horizon)
+    offset = torch.randn(1, 1, latents.z.shape[2])
+    away = dataclasses.replace(latents, z=latents.z + offset)
+    torch.testing.assert_close(dynamics_loss(model, latents, e, window, SHORT, offset), dynamics_loss(model, away, e, window, SHORT))
+    drawn = moved(dataclasses.replace(latents, z=latents.z[:, [0, -1]]), 4000, 0.15, np.random.default_rng(1))
+    apart = latents.z[0, -1] - latents.z[0, 0]
+    shares = (drawn[:, 0] @ apart) / apart.square().sum()
+    torch.testing.assert_close(drawn[:, 0], shares[:, None] * apart, atol=1e-5, rtol=1e-4)
+    assert float(shares[shares != 0].std()) == pytest.approx(0.15, rel=0.06), "the share of the difference of two frames"
+
+
+def test_refining_moves_windows_only_when_asked(data, model, monkeypatch):
+    latents = encode_episodes(model, data, data.training[:2])
+    seen, plain = [], stage.dynamics_loss
+    monkeypatch.setattr(stage, "dynamics_loss", lambda *given: seen.append(given[-1]) or plain(*given))
+    for share in (0.0, 0.2):
+        refine(model, latents, None, dataclasses.replace(SHORT, steps=1, offset=share))
+    assert seen[0] == 0.0 and seen[1].shape == (SHORT.batch, 1, latents.z.shape[2]) and seen[1].abs().max() > 0
+
+
 def test_encoded_latents_are_those_of_the_model(data, model):
     latents = encode_episodes(model, data, data.training[:1])
     shard, episode = data.training[0]
@@ -59,8 +81,8 @@ def test_encoded_latents_are_those_of_the_model(data, model):
     with torch.inference_mode():
         alone = model.encode(to_tensor(np.array(data.shards[shard]["images"][episode, 3:4])))
     torch.testing.assert_close(latents.z[0, 3:4], alone, atol=1e-5, rtol=1e-4)
-    moved = data.shards[shard]["reference"][episode, 1] - data.shards[shard]["reference"][episode, 0]
-    np.testing.assert_allclose(latents.actions[0, 0].numpy(), moved / 0.1, atol=1e-5)
+    motion = data.shards[shard]["reference"][episode, 1] - data.shards[shard]["reference"][episode, 0]
+    np.testing.assert_allclose(latents.actions[0, 0].numpy(), motion / 0.1, atol=1e-5)
 
 
 def snapshot_folder(folder, data, count=12, **changes):

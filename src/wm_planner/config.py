@@ -106,7 +106,11 @@ class TrainConfig:
         precision: "auto" (bf16 on a GPU, else fp32), "fp32" or "bf16".
         part: of a checkpoint that may change: full, predictor, last-layers or lora (``finetune``).
         rank: of LoRA's changes.
-        patience: validations without a better prediction until the training ends; 0 = it never ends early.
+        patience: validations in which the hand was neither seen nor predicted better until the training ends; 0 = it
+            never ends early.
+        refine_steps: at the end of a training of part full, the predictor and the prior alone are fitted for so many steps
+            to episodes encoded once (``refine``), and kept when they predict held-out episodes better; 0 = not.
+        refine_offset: of ``refine.RefineConfig``.
         seed: of weights, batches and augmentation.
         threads: torch CPU threads; 0 leaves torch's default.
         log_every, checkpoint_every, validate_every: steps between lines of the log, between checkpoints, between validations.
@@ -135,6 +139,8 @@ class TrainConfig:
     part: str = "full"
     rank: int = 8
     patience: int = 0
+    refine_steps: int = 0
+    refine_offset: float = 0.15
     seed: int = 0
     threads: int = 0
     log_every: int = 20

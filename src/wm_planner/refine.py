@@ -50,6 +50,10 @@ class RefineConfig:
         episodes: at most this many are encoded (a random choice).
         learning_rate: peak; cosine decay to zero. ema: of the shipped average.
         loss_readout, loss_state, loss_prior: weights beside the latent error's 1.
+        offset: share of the difference of two random frames by which a whole window's latents are moved, drawn anew each time. An
+            eye that few pictures have taught is wrong by centimetres, in the goal picture as in the ones before it; a predictor that
+            knows the joints would set that right in what it imagines, and then the two sides of the goal energy no longer
+            agree. This way it learns to carry the error along. 0 = none, for an eye that is good.
     """
 
     steps: int = 5000
@@ -62,13 +66,22 @@ class RefineConfig:
     loss_readout: float = 2.0
     loss_state: float = 1.0
     loss_prior: float = 0.5
+    offset: float = 0.0
     seed: int = 0
     threads: int = 1
 
 
-def dynamics_loss(model: WorldModel, latents: Latents, e: Tensor, window: Tensor, config: RefineConfig) -> Tensor:
-    """Loss of imagined windows."""
-    z, state = latents.z[e[:, None], window], latents.state[e[:, None], window]
+def moved(latents: Latents, count: int, share: float, rng: np.random.Generator) -> Tensor:
+    """(B, 1, D) the offset of each window's latents, see ``RefineConfig``."""
+    frames = latents.z.flatten(0, 1)
+    first, second = torch.from_numpy(rng.integers(len(frames), size=(2, count)))
+    size = torch.from_numpy(rng.normal(0.0, share, size=(count, 1)).astype(np.float32))
+    return (size * (frames[first] - frames[second]))[:, None]
+
+
+def dynamics_loss(model: WorldModel, latents: Latents, e: Tensor, window: Tensor, config: RefineConfig, offset: Tensor | float = 0.0) -> Tensor:
+    """Loss of imagined windows, whose latents are moved by ``offset`` (B, 1, D)."""
+    z, state = latents.z[e[:, None], window] + offset, latents.state[e[:, None], window]
     actions = latents.actions[e[:, None], window[:, :-1]]
     z_hat, s_hat = model.rollout(z[:, :1], state[:, :1], actions)
     error = (z_hat - z[:, 1:]).square().mean((0, 2))  # (H,)
@@ -99,7 +112,7 @@ def refine(model: WorldModel, play: Latents, demonstrations: Latents | None, con
 
     def loss() -> Tensor:
         e, t, window = windows(play, rng, share, config.horizon)
-        total = dynamics_loss(model, play, e, window, config)
+        total = dynamics_loss(model, play, e, window, config, moved(play, len(e), config.offset, rng) if config.offset else 0.0)
         total = total + config.loss_prior * prior_loss(model, play, e, t, rng, config)
         if demonstrations is not None:
             e, _, window = windows(demonstrations, rng, share, config.horizon)

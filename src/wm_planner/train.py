@@ -28,6 +28,7 @@ from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
 from wm_planner.finetune import PARTS, Patience, limit, merged
 from wm_planner.losses import WorldModelLoss
+from wm_planner.refine import RefineConfig, refined_on
 from wm_planner.weights import complete, load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel, grown
 
@@ -178,6 +179,12 @@ def validate(model: WorldModel, data: Dataset, windows: int = 128, seed: int = 1
     return figures
 
 
+def hand_error(figures: dict[str, float]) -> float:
+    """What early stopping watches, cm: the hand as it is seen, as a goal picture is, and as it is predicted. The joints tell
+    much of the prediction, so that one alone gets better before the eye does."""
+    return figures["hand_cm_median"] + next(value for name, value in figures.items() if name.startswith("hand_cm_h"))
+
+
 def save_training(trainer: Trainer, out: Path, card: dict[str, Any]) -> None:
     """Write the resumable state and, unless a best or finished one is there, the current average as a checkpoint."""
     partial = out / "training.pt.partial"
@@ -226,6 +233,8 @@ def finish(trainer: Trainer, data: Dataset, out: Path, card: dict[str, Any], bef
     model, noted = load_model(path) if best else (merged(trainer.average), {**card, "step": trainer.step})
     calibrate(model, data)
     noted["validation"] = validate(model, data) if data.held_out else {}
+    if trainer.config.refine_steps and trainer.config.part == "full" and "refine" not in noted:
+        model = refined_at_the_end(model, data, trainer.config, noted)
     if old is not None:
         noted["forgetting"] = forgotten(model, before, old)
         for name, value in noted["forgetting"]["after"].items():
@@ -234,6 +243,23 @@ def finish(trainer: Trainer, data: Dataset, out: Path, card: dict[str, Any], bef
         print(f"kept: step {trainer.patience.step}, the best on held-out episodes")
     save_model(model, path, noted)
     trainer.finished = True
+
+
+def refined_at_the_end(model: WorldModel, data: Dataset, config: TrainConfig, noted: dict[str, Any]) -> WorldModel:
+    """Predictor and prior fitted to episodes encoded once; the model as it was when held-out episodes are not predicted better."""
+    settings = RefineConfig(
+        steps=config.refine_steps, horizon=min(config.horizon, data.length), ema=config.ema, offset=config.refine_offset, seed=config.seed, threads=config.threads
+    )  # fmt: skip
+    refined = refined_on(copy.deepcopy(model), data, None, settings)
+    figures, before = validate(refined, data) if data.held_out else {}, noted["validation"]
+    name = next((name for name in reversed(figures) if name.startswith("error_ratio")), "")
+    noted["refine"] = dataclasses.asdict(settings) | {"before": before, "after": figures, "kept": not name or figures[name] < before[name]}
+    print("refined: " + "  ".join(f"{key} {before[key]:.3f} -> {value:.3f}" for key, value in figures.items()))
+    if not noted["refine"]["kept"]:
+        print("the refined predictor is no better on held-out episodes and was left out")
+        return model
+    noted["validation"] = figures
+    return refined
 
 
 def append_curve(path: Path, row: dict[str, float]) -> None:
@@ -374,7 +400,7 @@ def run(args: argparse.Namespace) -> int:
                 figures = validate(trainer.average, data)
                 append_curve(args.out / "validation.csv", {"step": trainer.step} | {k: round(v, 5) for k, v in figures.items()})
                 bar.write(f"step {trainer.step}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
-                if trainer.patience.better(figures[f"hand_cm_h{min(10, data.length - 1)}"], trainer.step) and config.patience:
+                if trainer.patience.better(hand_error(figures), trainer.step) and config.patience:
                     save_model(merged(trainer.average), args.out / "model.safetensors", {**card, "step": trainer.step, "validation": figures})
         if rank == 0 and (trainer.step >= config.steps or trainer.patience.over):
             finish(trainer, data, args.out, card, before, old)

@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--sizes", type=int, nargs="+", default=[50, 200, 500], help="episodes to fine-tune on (default 50 200 500)")
     parser.add_argument("--only", default="full", choices=train.PARTS, help="part of the weights that may change (default full)")
     parser.add_argument("--train-set", nargs="*", default=[], metavar="KEY=VALUE", help="override a setting of config/finetune_compact.yaml")
-    parser.add_argument("--length", type=int, default=40, help="control periods of a play episode (default 40)")
+    parser.add_argument("--length", type=int, default=80, help="control periods of a play episode (default 80: as long as one of reaching)")
     parser.add_argument("--duration", type=float, default=LoopSettings.duration_s, help="of a reaching episode, s")
     parser.add_argument("--state", type=Path, help="episodes, trainings and results (default runs/finetune)")
     args = parser.parse_args(argv)
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> int:
     start, config, usual = default_checkpoint(args), planner_config(args), robots.load("nico")
     loop = dataclasses.replace(LoopSettings(latency_ms=args.latency_ms), duration_s=args.duration)
     spec, scene = changed_robot(usual, state), changed_scene()
-    rows = {"original": (start, usual, SceneConfig()), "before": (start, spec, scene)}
+    rows = {}
     figures: dict[str, float] = {"episodes": args.episodes}
     table: list[tuple[str, str]] = []
     for size in sorted(args.sizes):
@@ -128,6 +128,7 @@ def main(argv: list[str]) -> int:
         path, seconds = tuned(state / f"{args.only}_{size}", start, parts, ["--only", args.only], args.train_set)
         rows[str(size)] = (path, spec, scene)
         figures[f"train_s_{size}"] = seconds
+    rows |= {"before": (start, spec, scene), "original": (start, usual, SceneConfig())}
     for row, (path, robot, place) in rows.items():
         good, total = reached(f"{args.only}_{row}" if row.isdigit() else row, path, robot, place, args, config, loop, state)
         figures["original" if row == "original" else f"success_{row}"] = good / total
