@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,21 +12,26 @@ import pytest
 import yaml
 from conftest import ROOT
 from data_bag import BEGIN_S, JOINTS, Plan, number_of, painted, where, write
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
+from wm_bridge.bags.messages import joint_state_values
+from wm_bridge.bench import data_convert, data_known
 from wm_bridge.cli import dataset as command
 from wm_bridge.dataset import sync
 from wm_bridge.dataset.convert import read_bag, splits_of
 from wm_bridge.dataset.lerobot import read_dataset
 from wm_bridge.dataset.mapping import Policy, load_mapping
 from wm_bridge.dataset.moments import Moments
-from wm_bridge.dataset.streams import Part
+from wm_bridge.dataset.streams import Part, read_streams
 from wm_bridge.errors import UserError
+from wm_bridge.robots import spec as robots
 from wm_planner.data import Dataset
 
 S = 1_000_000_000
+STORE = get_typestore(Stores.ROS2_JAZZY)
 MAPPING = load_mapping(ROOT / "config/datasets/wm.yaml")
 
 
@@ -279,3 +285,50 @@ def test_a_folder_in_use_and_numbers_that_make_no_sense_are_refused(tmp_path):
 def test_the_last_episodes_are_held_out():
     assert splits_of(10, 0.2) == ["training"] * 8 + ["held_out"] * 2
     assert splits_of(1, 0.5) == ["training"] and splits_of(2, 0.01) == ["training", "held_out"] and splits_of(3, 0.0) == ["training"] * 3
+
+
+# ---- messages and bags of the benchmark ------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.text(alphabet="abcdefgh/", max_size=9), st.lists(st.text(alphabet="xyz_", max_size=7), max_size=5), st.integers(0, 6))
+def test_the_values_of_a_joint_state_are_found_in_its_bytes(frame: str, names: list[str], count: int) -> None:
+    kinds, values = STORE.types, np.arange(count) + 0.5
+    header = kinds["std_msgs/msg/Header"](stamp=kinds["builtin_interfaces/msg/Time"](sec=3, nanosec=4), frame_id=frame)
+    data = bytes(STORE.serialize_cdr(kinds["sensor_msgs/msg/JointState"](header, names, values, np.zeros(2), np.zeros(0)), "sensor_msgs/msg/JointState"))
+    begin, found = joint_state_values(data)
+    assert found == count and (not count or list(np.frombuffer(data, "<f8", found, begin)) == list(values))
+
+
+def test_joints_that_change_their_order_in_the_middle_are_read_by_name(tmp_path: Path) -> None:
+    """Names in another order, other joints, names again: the shortcut for equal messages must not be taken."""
+    kinds, wanted = STORE.types, list(JOINTS)
+    orders = [wanted, wanted, wanted[::-1], wanted[::-1], [*wanted[:5], "other"], wanted]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        kind = "sensor_msgs/msg/JointState"
+        joints, camera = writer.add_connection("/joint_states", kind, typestore=STORE), writer.add_connection("/camera/image_raw", "sensor_msgs/msg/Image", typestore=STORE)
+        for k, names in enumerate(orders):
+            header = kinds["std_msgs/msg/Header"](stamp=kinds["builtin_interfaces/msg/Time"](sec=k + 1, nanosec=0), frame_id="")
+            values = np.array([10.0 * k + (wanted.index(name) if name in wanted else 99) for name in names])
+            writer.write(joints, k, STORE.serialize_cdr(kinds[kind](header, names, values, np.zeros(0), np.zeros(0)), kind))
+            picture = kinds["sensor_msgs/msg/Image"](header, 2, 2, "rgb8", 0, 6, np.zeros(12, np.uint8))
+            writer.write(camera, k, STORE.serialize_cdr(picture, "sensor_msgs/msg/Image"))
+    mapping = dataclasses.replace(MAPPING, commands=None)
+    streams = read_streams(tmp_path / "bag", mapping, wanted)
+    stamps, rows = streams.parts[0].joints
+    assert list(stamps // 10**9) == [1, 2, 3, 4, 6] and sum(streams.left_out.values()) == 1
+    np.testing.assert_array_equal(rows, [10.0 * k + np.arange(6) for k in (0, 1, 2, 3, 5)])
+
+
+def test_the_benchmark_knows_when_its_pictures_were_taken_and_notices_joints_that_are_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_known, "_DRAWN", 4)
+    found = data_convert.convert(tmp_path, "jpeg", 5.0, seed=1)
+    assert found["samples"] >= 41 and found["sync_ms_p99"] < 1.0
+    plain = data_known.Known.joints
+    monkeypatch.setattr(data_known.Known, "joints", lambda known, at_s: plain(known, at_s - 0.02))
+    known = data_known.write_bag(tmp_path / "late", robots.load("nico"), "right_arm", 5.0, "jpeg", 1)
+    monkeypatch.undo()
+    assert command.main([str(tmp_path / "late"), "--out", str(tmp_path / "out"), "--no-lerobot"]) == 0
+    shard = Dataset([tmp_path / "out/windows"]).shards[0]
+    late = known.late_s(np.array(shard["position"][0], float), known.taken_s[data_known.numbers_of(np.array(shard["images"][0]))])
+    np.testing.assert_allclose(late, -0.02, atol=2e-3)

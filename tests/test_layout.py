@@ -28,7 +28,7 @@ ALLOWED = {
     "view": {"core"},
     "bags": {"core"},
     "docs": {"core", "cli", "nodes", "ros", "graph"},
-    "dataset": {"core", "bags", "report.page", "report.sheet"},
+    "dataset": {"core", "bags", "report.sheet"},
     "report": {"core", "bags", "sim", "robots.spec", "cli.terminal"},
     "replay": {"core", "bags", "safety", "robots.spec", "report", "planner_setup"},
     "nodes": {"ros", "core", "bags", "safety", "robots", "cameras", "sim", "view", "graph", "planner_setup"},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -47,10 +49,20 @@ def square_resize(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def _windows_mean(square: NDArray[np.uint8], first: NDArray[np.int64], k: int) -> NDArray[np.uint8]:
     """Rounded mean of the k x k windows that begin at ``first`` x ``first``: torch's area, three times as fast."""
     kind = np.uint16 if k * k < 256 else np.uint32
-    rows = np.add.reduce([square[first + i] for i in range(k)], dtype=kind)
-    total = np.take(rows, first, axis=1)
-    for i in range(1, k):
-        total += np.take(rows, first + i, axis=1)
+    rows: NDArray[Any]
+    total: NDArray[Any]
+    if len(first) * k == len(square):  # windows side by side: slices instead of copies
+        rows = square[::k].astype(kind)
+        for i in range(1, k):
+            rows += square[i::k]
+        total = rows[:, ::k].copy()
+        for i in range(1, k):
+            total += rows[:, i::k]
+    else:
+        rows = np.add.reduce([square[first + i] for i in range(k)], dtype=kind)
+        total = np.take(rows, first, axis=1)
+        for i in range(1, k):
+            total += np.take(rows, first + i, axis=1)
     total += k * k // 2
     mean: NDArray[np.uint8] = (total // (k * k)).astype(np.uint8)
     return mean

@@ -20,3 +20,25 @@ def stamp_of(data: bytes | memoryview) -> int:
 def header_ns(message: Any) -> int:
     """Stamp, ns, of a message with a Header."""
     return int(message.header.stamp.sec) * S + int(message.header.stamp.nanosec)
+
+
+def joint_state_values(data: bytes | memoryview) -> tuple[int, int]:
+    """Where the positions of a serialized sensor_msgs/JointState, little endian, begin, and how many there are.
+
+    CDR: a header of four bytes, from which numbers are aligned to their size; strings and sequences begin with their length.
+
+    Raises:
+        struct.error: it ends before.
+    """
+
+    def count(at: int) -> tuple[int, int]:
+        at += -at % 4
+        return at + 4, int(struct.unpack_from("<I", data, at)[0])
+
+    at, length = count(12)  # behind the stamp: frame_id
+    at, names = count(at + length)
+    for _ in range(names):
+        at, length = count(at)
+        at += length
+    at, values = count(at)
+    return at + -(at - 4) % 8, values

@@ -1,4 +1,5 @@
-"""The data loop: a recorded run is planned again. The same bits every time, how fast, and are mistakes noticed?"""
+"""The data loop. A recorded run is planned again: the same bits every time, how fast, and are mistakes noticed? Bags become
+training data: how fast, and do joints and picture of a sample belong together?"""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from wm_bridge.bench import data_convert
 from wm_bridge.bench.data_defects import DEFECTS, defect
 from wm_bridge.bench.report import BenchResult
 from wm_bridge.errors import UserError
@@ -93,10 +95,20 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./wm bench data", description=__doc__)
     parser.add_argument("--bag", type=Path, help="recorded run (default: one of the demo is recorded)")
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--only", choices=("replay", "dataset"), help="one half of the table")
+    parser.add_argument("--duration", type=float, default=60.0, help="of the bags that are converted, s (default 60)")
     parser.add_argument("--checkpoint", default="", help="world model (default: the shipped one)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
+    figures: dict[str, float] = {}
+    rows: list[tuple[str, str]] = []
+    weights = ""
     with tempfile.TemporaryDirectory() as folder:
-        bag = args.bag or record(Path(folder) / "run")
-        measure(bag, max(args.repeats, 2), ReplaySettings(PlannerSetup(args.checkpoint))).show(args.json)
+        if args.only != "replay":
+            figures, rows = data_convert.measure(Path(folder), args.duration, SEED)
+        if args.only != "dataset":
+            bag = args.bag or record(Path(folder) / "run")
+            replayed = measure(bag, max(args.repeats, 2), ReplaySettings(PlannerSetup(args.checkpoint)))
+            figures, rows, weights = {**replayed.figures, **figures}, [*replayed.rows, *rows], replayed.weights
+    BenchResult("data", SEED, weights, figures, rows).show(args.json)
     return 0

@@ -20,7 +20,7 @@ from wm_bridge.errors import UserError
 from wm_bridge.replay.recorded import Picture, Recorded, read
 from wm_bridge.replay.page import write_html
 from wm_bridge.report.about import made
-from wm_bridge.report.page import table
+from wm_bridge.report.sheet import table
 from wm_bridge.report.runs import PAGE, new_folder, write_report
 from wm_bridge.supervisor import Graph
 

@@ -64,23 +64,24 @@ def write_bags(
     step, count, number = max(1, total // 48), 0, 0
     with ThreadPoolExecutor(2) as pool:
         for bag in bags:
+            first = next(iter(bag.streams.topics))
             streams = {
-                name: _decoded(pool, pictures(bag.path, topic, np.concatenate([e.pictures[name] for e in bag.episodes]).tolist() if bag.episodes else []))
+                name: _decoded(pool, pictures(bag.path, topic, np.concatenate([e.pictures[name] for e in bag.episodes]).tolist() if bag.episodes else []), small if name == first else None)
                 for name, topic in bag.streams.topics.items()
             }
             for episode in bag.episodes:
                 kept: list[ImageArray] = []
                 look.begin()
 
-                def shown(length: int = len(episode), kept: list[ImageArray] = kept, streams: Mapping[str, Iterator[ImageArray]] = streams) -> Iterator[dict[str, ImageArray]]:
+                def shown(length: int = len(episode), kept: list[ImageArray] = kept, streams: Mapping[str, Iterator[tuple[ImageArray, ImageArray | None]]] = streams) -> Iterator[dict[str, ImageArray]]:
                     nonlocal count
                     for _ in range(length):
                         sample = {name: next(stream) for name, stream in streams.items()}
-                        kept.append(small(next(iter(sample.values()))))
+                        kept.append(next(little for _, little in sample.values() if little is not None))
                         look.add(kept[-1], count % step == 0)
                         count += 1
                         tick()
-                        yield sample
+                        yield {name: picture for name, (picture, _) in sample.items()}
 
                 if writer is not None:
                     writer.add(episode.position, episode.reference, shown(), {"training": "train", "held_out": "val"}[splits[number]])
@@ -124,11 +125,17 @@ def splits_of(count: int, held_out: float) -> list[str]:
     return ["training"] * (count - last) + ["held_out"] * last
 
 
-def _decoded(pool: ThreadPoolExecutor, messages: Iterator[tuple[int, Any]]) -> Iterator[ImageArray]:
-    """Pictures in order, some being decoded ahead in other threads (OpenCV works beside Python)."""
-    waiting: deque[Future[ImageArray]] = deque()
+def _decoded(pool: ThreadPoolExecutor, messages: Iterator[tuple[int, Any]], small: Small | None) -> Iterator[tuple[ImageArray, ImageArray | None]]:
+    """Pictures in order, also at the model's size where ``small`` is given; some are made ahead in other threads (OpenCV and numpy
+    work beside Python)."""
+
+    def both(message: Any) -> tuple[ImageArray, ImageArray | None]:
+        picture = pixels(message)
+        return picture, None if small is None else small(picture)
+
+    waiting: deque[Future[tuple[ImageArray, ImageArray | None]]] = deque()
     for _, message in messages:
-        waiting.append(pool.submit(pixels, message))
+        waiting.append(pool.submit(both, message))
         if len(waiting) > _AHEAD:
             yield waiting.popleft().result()
     while waiting:

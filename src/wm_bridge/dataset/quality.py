@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from wm_bridge.core.types import FloatArray, ImageArray
 from wm_bridge.dataset.streams import S, Stamps, Streams
 from wm_bridge.dataset.sync import Episode
-from wm_bridge.report.page import jpeg_uri, table
-from wm_bridge.report.sheet import figure_uri, write_sheet
+from wm_bridge.report.sheet import photo, plot, table, write_sheet
 
 STILL_LEVELS, MOVED_RAD = 0.3, 0.03  # a picture that changed less while a joint moved more is still
 DARK, BRIGHT = 8, 247  # levels of 255
@@ -153,18 +152,19 @@ def write_page(path: Path, title: str, quality: Mapping[str, Any], look: Look, e
         parts += [f'<p class="note">{html.escape(text)}</p>' for text in bag["warnings"]]
         parts.append(table((stream, ", ".join(f"{key} {value:.4g}" for key, value in rows.items())) for stream, rows in bag["streams"].items()))
     if look.shown:
-        parts.append(f'<h2>Pictures</h2><img src="{jpeg_uri(contact_sheet(look))}" alt="pictures">')
+        parts.append(f"<h2>Pictures</h2>{photo(contact_sheet(look), 'pictures')}")
     if episodes:  # a LeRobot dataset does not tell when its pictures were taken
-        parts.append(f'<h2>Over the samples</h2><img src="{_plots(look, episodes)}" alt="plots">')
+        parts.append(f"<h2>Over the samples</h2>{plot(_plots(look, episodes), 'plots')}")
     parts.append("<h2>Samples</h2>" + table((key, value) for key, value in quality["samples"].items()))
-    write_sheet(path, title, parts)
+    write_sheet(path, title, (), parts)
 
 
-def _plots(look: Look, episodes: Sequence[Episode]) -> str:
+def _plots(look: Look, episodes: Sequence[Episode]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
+    figure = Figure(figsize=(11, 5.5))
     axes = figure.subplots(2, 2)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.1, top=0.97, hspace=0.32)  # a layout that is computed takes longer than all else
     offset = np.concatenate([e.offset_ns[0] for e in episodes]) / 1e6
     axes[0, 0].hist(offset, bins=60)
     axes[0, 0].set(xlabel="picture after its sampling time, ms", ylabel="samples")
@@ -178,4 +178,4 @@ def _plots(look: Look, episodes: Sequence[Episode]) -> str:
     for episode in episodes[:50]:
         axes[1, 1].plot(np.abs(episode.reference - episode.position).max(1), lw=0.6)
     axes[1, 1].set(xlabel="sample of an episode", ylabel="largest lag behind the command, rad")
-    return figure_uri(figure)
+    return figure

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wm_bridge.bags.messages import header_ns, stamp_of
+from wm_bridge.bags.messages import header_ns, joint_state_values, stamp_of
 from wm_bridge.bags.reader import opened
 from wm_bridge.core.images import decode, decompress
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -96,6 +96,7 @@ def read_streams(bag: Path, mapping: DataMapping, names: Sequence[str]) -> Strea
         commands = None if mapping.commands is None else _Track("commands", left_out)
         command_topic = "" if mapping.commands is None else _topic(reader.connections, mapping.commands.topic, JOINTS, bag, "commands")
         begins = _Track("episodes", left_out)
+        taken = [(source, track, _Rows(source, names, left_out)) for source, track in ((mapping.joints, joints), (mapping.commands, commands)) if source and track]
         wanted = {topic.strip("/") for topic in mapping.episodes}
         for connection, recorded_ns, data in reader.messages():
             topic = connection.topic
@@ -103,10 +104,9 @@ def read_streams(bag: Path, mapping: DataMapping, names: Sequence[str]) -> Strea
                 tracks[topic].add(stamp_of(data), counts[topic])
                 counts[topic] += 1
             elif topic in (joints_topic, command_topic):
-                message = reader.deserialize(data, connection.msgtype)
-                for source, track in ((mapping.joints, joints), (mapping.commands, commands)):
-                    if source is not None and track is not None and topic.strip("/") == source.topic.strip("/"):
-                        _take(track, message, source, names, recorded_ns, left_out)
+                for source, track, rows in taken:
+                    if topic.strip("/") == source.topic.strip("/"):
+                        rows.take(track, reader, connection.msgtype, data, recorded_ns)
             elif topic.strip("/") in wanted:
                 begins.add(recorded_ns, None)
     return Streams(_parts(topics, tracks, joints, commands, begins, left_out), topics, note, left_out)
@@ -176,28 +176,49 @@ def _topic(connections: Sequence[Any], wanted: str, kinds: Sequence[str], bag: P
     raise ValueError(f"{bag} has no topic {wanted} for {what}; topics of a fitting type: {', '.join(fitting)}; say which in the mapping")
 
 
-def _take(track: _Track, message: Any, source: JointSource, names: Sequence[str], recorded_ns: int, left_out: Counter[str]) -> None:
-    """One message with joint values, if it has all that are wanted."""
-    stamp = recorded_ns
-    if hasattr(message, "header"):
-        stamp = header_ns(message)
-    if hasattr(message, "points"):
-        known, values = message.joint_names, message.points[-1].positions if len(message.points) else ()
-    elif hasattr(message, "position"):
-        known, values = message.name, message.position
-    else:
-        known, values = source.order, message.data
-    known = list(known) or list(source.order)
-    places = {name: k for k, name in enumerate(known)}
-    asked = [source.rename.get(name, name) for name in names]
-    if len(values) != len(known) or not all(name in places for name in asked):
-        left_out[f"{source.topic}: other joints than {', '.join(asked)}"] += 1
-        return
-    row = np.array([values[places[name]] for name in asked], float) * UNITS[source.unit]
-    if not np.isfinite(row).all():
-        left_out[f"{source.topic}: not finite"] += 1
-        return
-    track.add(stamp, row)
+class _Rows:
+    """Takes joint values out of messages. A JointState with the names of the one before is not parsed again."""
+
+    def __init__(self, source: JointSource, names: Sequence[str], left_out: Counter[str]) -> None:
+        self._source, self._left_out = source, left_out
+        self._asked = [source.rename.get(name, name) for name in names]
+        self._columns: dict[tuple[str, ...], list[int] | None] = {}
+        self._same: tuple[bytes, int, int, list[int]] | None = None  # all between stamp and values, where these begin, their number, columns
+
+    def take(self, track: _Track, reader: Any, kind: str, data: bytes, recorded_ns: int) -> None:
+        """One message with joint values, if it has all that are wanted."""
+        if self._same is not None and data[12 : self._same[1]] == self._same[0]:
+            _, begin, count, columns = self._same
+            self._add(track, stamp_of(data), np.frombuffer(data, "<f8", count, begin), columns)
+            return
+        message, stamp = reader.deserialize(data, kind), recorded_ns
+        if hasattr(message, "header"):
+            stamp = header_ns(message)
+        if hasattr(message, "points"):
+            known, values = message.joint_names, message.points[-1].positions if len(message.points) else ()
+        elif hasattr(message, "position"):
+            known, values = message.name, message.position
+        else:
+            known, values = self._source.order, message.data
+        known = tuple(known) or self._source.order
+        if known not in self._columns:
+            places = {name: k for k, name in enumerate(known)}
+            self._columns[known] = [places[name] for name in self._asked] if all(name in places for name in self._asked) else None
+        found = self._columns[known]
+        if found is None or len(values) != len(known):
+            self._left_out[f"{self._source.topic}: other joints than {', '.join(self._asked)}"] += 1
+            return
+        if kind == JOINTS[0] and data[1] & 1:
+            begin, count = joint_state_values(data)
+            self._same = bytes(data[12:begin]), begin, count, found
+        self._add(track, stamp, np.asarray(values, float), found)
+
+    def _add(self, track: _Track, stamp: int, values: FloatArray, columns: list[int]) -> None:
+        row = values[columns] * UNITS[self._source.unit]
+        if not np.isfinite(row).all():
+            self._left_out[f"{self._source.topic}: not finite"] += 1
+            return
+        track.add(stamp, row)
 
 
 def _parts(

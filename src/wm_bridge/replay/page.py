@@ -11,7 +11,8 @@ from wm_bridge.errors import UserError
 from wm_bridge.replay.golden import Comparison
 from wm_bridge.replay.run import Replay
 from wm_bridge.replay.summary import Row, Summary
-from wm_bridge.report.page import about_sections, as_png, png_image, table, write_page
+from wm_bridge.report.page import about_sections
+from wm_bridge.report.sheet import plot, table, write_sheet
 
 _SHOWN = 20  # events
 
@@ -55,7 +56,7 @@ def text(replay: Replay, summary: Summary) -> str:
 
 def body(replay: Replay, summary: Summary, comparison: Comparison | None = None) -> list[str]:
     """The parts of the page of a replay, HTML."""
-    parts = [table(lines(replay, summary)), png_image(_chart(summary), "curves")]
+    parts = [table(lines(replay, summary)), plot(_chart(summary), "curves")]
     events = _events(summary)
     parts.append("<h2>Events</h2>" + ("".join(f"<p>{html.escape(event)}</p>" for event in events) or "<p>The safety filter would have stopped no plan that the recorded run did not stop.</p>"))
     if comparison is not None:
@@ -72,7 +73,7 @@ def write_html(path: Path, report: Mapping[str, Any], notes: Sequence[str], part
     facts = table((name, report[name]) for name in ("outcome", "bag", "date", "git", "machine"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(path, f"Replay of {report['name']}", notes, [*parts, f"<h2>Run</h2>{facts}", *about_sections(report)])
+        write_sheet(path, f"Replay of {report['name']}", notes, [*parts, f"<h2>Run</h2>{facts}", *about_sections(report)])
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}", "name a writable place: --html", 2) from error
 
@@ -93,12 +94,10 @@ def _event(row: Row) -> str:
     return f"{row.t_s:.2f} s, goal {row.goal}: {what}: {', '.join(row.reasons)} {row.detail}".rstrip()
 
 
-def _chart(summary: Summary) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _chart(summary: Summary) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 6.4), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     t = [row.t_s for row in summary.rows]
     shown = (
@@ -118,4 +117,4 @@ def _chart(summary: Summary) -> bytes:
         place.legend(fontsize=8)
     for place in axes[1]:
         place.set_xlabel("s after the bag's start")
-    return as_png(figure)
+    return figure

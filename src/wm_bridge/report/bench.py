@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wm_bridge.report.page import about_sections, as_png, png_image, table, write_page
+from wm_bridge.report.page import about_sections
+from wm_bridge.report.sheet import plot, table, write_sheet
 
 _FACTS = ("date", "git", "machine", "seed", "weights", "took_s")
 
@@ -22,13 +23,13 @@ def write(path: Path, report: Mapping[str, Any]) -> None:
     for name, values in report.get("samples", {}).items():
         if values:
             by_unit.setdefault(name.rpartition(", ")[2], {})[name] = values
-    body += [png_image(as_png(_distributions(samples)), f"spread, {unit}") for unit, samples in by_unit.items()]
+    body += [plot(_distributions(samples), f"spread, {unit}") for unit, samples in by_unit.items()]
     body += [
         f"<h2>Figures</h2>{table((name, 'none' if value is None else f'{value:.6g}') for name, value in report['figures'].items())}",
         f"<h2>Run</h2>{table((name, report[name]) for name in _FACTS if report.get(name) not in (None, ''))}",
         *about_sections(report),
     ]
-    write_page(path, f"wm bench {report['bench']}", [], body)
+    write_sheet(path, f"wm bench {report['bench']}", [], body)
 
 
 def _distributions(samples: Mapping[str, Sequence[float]]) -> Any:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from wm_bridge.core.types import ImageArray
 from wm_bridge.report.about import flat
 from wm_bridge.report.recording import Recording
+from wm_bridge.report.sheet import photo, plot, table, write_sheet
 from wm_bridge.report.summary import Curve
 
 S = 1_000_000_000
@@ -46,14 +44,7 @@ def write(path: Path, report: Mapping[str, Any], recording: Recording, goals: Se
         *about_sections(report),
         f"<p>{' · '.join(links)}</p>",
     ]
-    write_page(path, f"Run {path.parent.name}", notes, body)
-
-
-def write_page(path: Path, title: str, notes: Sequence[str], body: Sequence[str]) -> None:
-    """One HTML file: title and notes are text, the body's parts are HTML."""
-    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    shown = "".join(f'<p class="note">{html.escape(text)}</p>' for text in notes)
-    path.write_text(template.substitute(title=html.escape(title), notes=shown, body="\n".join(body)), encoding="utf-8")
+    write_sheet(path, f"Run {path.parent.name}", notes, body)
 
 
 def about_sections(report: Mapping[str, Any]) -> list[str]:
@@ -75,7 +66,7 @@ def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Cu
     entry = entries[number] if number < len(entries) else {}
     shown = (("start", recording.picture_at(goal.begin_ns)), ("goal", recording.goals[number][1]), ("end", recording.picture_at(goal.end_ns)))
     figures = "".join(
-        f'<figure><img src="{jpeg_uri(picture)}" alt="{name}"><figcaption>{name}</figcaption></figure>'
+        f"<figure>{photo(picture, name)}<figcaption>{name}</figcaption></figure>"
         for name, picture in shown
         if picture is not None
     )
@@ -86,17 +77,15 @@ def _goal(number: int, report: Mapping[str, Any], recording: Recording, goal: Cu
         ("distance, true (for scoring only)", _unit(entry.get("true_m"), "cm", 100)),
         ("distance at the start, true", _unit(entry.get("true_start_m"), "cm", 100)),
     ]
-    chart = png_image(chart_png(goal), "curves") if goal.t.size else "<p>No plans.</p>"
-    return f"<h2>Goal {number + 1}</h2>{figures}{table(rows)}{chart}"
+    curves = plot(chart(goal), "curves") if goal.t.size else "<p>No plans.</p>"
+    return f"<h2>Goal {number + 1}</h2>{figures}{table(rows)}{curves}"
 
 
-def chart_png(goal: Curve) -> bytes:
+def chart(goal: Curve) -> Any:
     """Energy and distance against time."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 3.0), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(9.6, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(goal.t, goal.energy, color="tab:orange")
     left.set(xlabel="s after the goal", ylabel="energy (current frame)")
@@ -108,29 +97,7 @@ def chart_png(goal: Curve) -> bytes:
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    return as_png(figure)
-
-
-def as_png(figure: Any) -> bytes:
-    """A matplotlib figure as PNG bytes."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
-
-
-def png_image(data: bytes, alt: str) -> str:
-    """PNG bytes as an HTML picture."""
-    return f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(alt)}">'
-
-
-def jpeg_uri(picture: ImageArray, quality: int = 85) -> str:
-    """A picture as a data address."""
-    import cv2
-
-    good, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not good:
-        raise ValueError(f"OpenCV cannot encode a {picture.shape} picture")
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    return figure
 
 
 def _interventions(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -143,11 +110,6 @@ def _interventions(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     )
     return f"<table>{head}{body}</table>"
-
-
-def table(rows: Any) -> str:
-    """Rows of two texts as an HTML table."""
-    return "<table>" + "".join(f"<tr><td>{html.escape(str(a))}</td><td>{html.escape(str(b))}</td></tr>" for a, b in rows) + "</table>"
 
 
 def _unit(value: Any, unit: str, scale: float = 1.0) -> str:

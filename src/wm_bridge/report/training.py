@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wm_bridge.report.about import made
-from wm_bridge.report.page import about_sections, as_png, png_image, table, write_page
+from wm_bridge.report.page import about_sections
 from wm_bridge.report.runs import PAGE, write_report
+from wm_bridge.report.sheet import plot, table, write_sheet
 
 Columns = Mapping[str, list[float]]
 
@@ -42,12 +43,12 @@ def make(folder: Path, arguments: list[str]) -> Path | None:
     page = folder / PAGE
     body = [
         f"<p>{report['outcome']}, {card.get('episodes', 'not known how many')} episodes</p>",
-        *(png_image(as_png(_chart(data)), name) for name, data in (("losses", curve), ("held-out figures", held_out)) if data),
+        *(plot(_chart(data), name) for name, data in (("losses", curve), ("held-out figures", held_out)) if data),
         "<h2>Held out</h2>" + table((name, f"{value:.5g}") for name, value in report["figures"].items()),
         "<h2>Run</h2>" + table((name, report[name]) for name in ("date", "git", "machine", "parent", "data") if report[name]),
         *about_sections(report),
     ]
-    write_page(page, f"Training {folder.name}", [], body)
+    write_sheet(page, f"Training {folder.name}", [], body)
     return page
 
 
