@@ -11,6 +11,7 @@ import yaml
 from bag_editor import STRING, Message, edited, stamp_of, stamped
 
 from wm_bridge.bench.data_defects import DEFECTS, defect
+from wm_bridge.bench.paired import replays
 from wm_bridge.cli import replay as command
 from wm_bridge.errors import UserError
 from wm_bridge.planner_setup import PlannerSetup
@@ -20,6 +21,8 @@ from wm_bridge.replay.run import Replay, ReplaySettings, replay_planner
 from wm_bridge.replay.summary import summarise
 from wm_bridge.report import runs
 from wm_bridge.testing import assert_replay
+from wm_planner.testing import random_checkpoint
+from wm_planner.weights import weights_hash
 
 pytestmark = pytest.mark.slow
 S = 10**9
@@ -232,3 +235,16 @@ def test_what_is_no_bag_ends_in_one_sentence(tmp_path: Path, content: dict[str, 
         (folder / name).write_bytes(data)
     with pytest.raises(UserError, match=text):
         command.main([str(folder)])
+
+
+# ---- two checkpoints on one recording --------------------------------------------------------
+
+
+def test_a_recording_is_planned_with_both_and_agreement_with_oneself_decides_nothing(recorded_run: Path, tmp_path: Path) -> None:
+    own, other = recorded_run.parents[1] / "random.safetensors", random_checkpoint(tmp_path / "other.safetensors", seed=9)
+    found = replays([own, other], [weights_hash(own), weights_hash(other)], [recorded_run, tmp_path / "none"])
+    assert found.bags == [str(recorded_run)] and list(found.failed) == [str(tmp_path / "none")]
+    assert found.own and found.recorded_with == {weights_hash(own)}
+    assert [row.t_s for row in found.rows["A"][0]] == [row.t_s for row in found.rows["B"][0]]
+    assert [row.energy for row in found.rows["A"][0]] != [row.energy for row in found.rows["B"][0]]
+    assert found.off_by is None or not found.off_by.better
