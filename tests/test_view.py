@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import viser
-from conftest import ROOT
+from conftest import ROOT, wait_until
 from viser import _messages
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -23,6 +25,7 @@ from wm_bridge.view.gate import Gate, check_host
 from wm_bridge.view.looks import link_paths, shapes
 from wm_bridge.view.shown import SILENT_S, History, Intervention, NodeHealth, Numbers, Safety, Shown
 from wm_bridge.view.stage import _edges, meets
+from wm_bridge.view.threads import LoopEvent
 from wm_bridge.view.words import interventions_text, nodes_text, numbers_text, plain, state_text
 
 TOKEN = "a-long-enough-token"
@@ -248,3 +251,30 @@ def test_nothing_is_served_when_viser_would_not_ask_the_gate(monkeypatch: pytest
     with pytest.raises(RuntimeError, match="open to everybody"):
         serving.serve("127.0.0.1", 0)
     assert Other.stopped
+
+
+def test_a_message_from_another_thread_wakes_the_page_and_touches_no_list_of_the_loop() -> None:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        event = asyncio.run_coroutine_threadsafe(made_event(), loop).result(10)
+        waiting = asyncio.run_coroutine_threadsafe(event.wait(), loop)
+        wait_until(lambda: event._waiters, 10.0, "somebody waits")
+        event.set()
+        (waiter,) = event._waiters
+        assert event.is_set() and not waiter.done(), "marked, and nobody was woken from outside"
+        loop.call_soon_threadsafe(event.set)
+        assert waiting.result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def made_event() -> LoopEvent:
+    return LoopEvent()
+
+
+def test_the_servers_buffers_have_such_events(guarded: viser.ViserServer) -> None:
+    assert isinstance(guarded._websock_server._broadcast_buffer.message_event, LoopEvent)

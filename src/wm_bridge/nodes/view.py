@@ -107,9 +107,13 @@ class ViewNode(Node):
             self._health[status.name] = Latest(status)
 
     def _draw(self) -> None:
-        if self._page.watched:
+        if not self._page.watched:
+            return
+        try:
             self._page.show(self._moment())
             self._rate.mark()
+        except Exception as error:  # noqa: BLE001  whatever cannot be drawn: STOP is in this process, which goes on
+            self.get_logger().error(f"cannot draw: {error!r}", throttle_duration_sec=5.0)
 
     def _moment(self) -> Shown:
         """What is known now."""

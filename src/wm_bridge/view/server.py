@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 
 from wm_bridge.errors import UserError
 from wm_bridge.view.gate import Gate, check_host
+from wm_bridge.view.threads import use_loop_events
 
 _SLOW_S = 0.5  # before a wrong token is answered
 _PATCHING = threading.Lock()
@@ -35,6 +36,7 @@ def serve(host: str, port: int, token: str = "") -> viser.ViserServer:
         UserError: such a host without a token, or a port that is in use.
     """
     check_host(host, token)
+    use_loop_events()
     gate = Gate(token, f"wm_view_{port}")
     with _gated(gate) as used:
         server = viser.ViserServer(host=host, port=port, verbose=False)
