@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from wm_bridge.cli.system_packages import browser
@@ -15,8 +18,11 @@ WIDTH, HEIGHT = 1100, 640  # what a processor draws in time
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def chromium(niceness: int = 0) -> Iterator[Any]:
     """A running browser (``playwright.sync_api.Browser``); only this thread may use it.
+
+    Args:
+        niceness: how far it stands behind other programs.
 
     Raises:
         UserError: there is none on this machine, or nothing to drive it with.
@@ -29,8 +35,11 @@ def chromium() -> Iterator[Any]:
     except ImportError as error:
         raise UserError("playwright is not installed in this environment", "./wm test installs what tests need", 2) from error
     flags = _FLAGS + (["--no-sandbox"] if os.geteuid() == 0 else [])  # Chromium as root needs it
-    with sync_playwright() as playwright:
-        program = playwright.chromium.launch(executable_path=path, args=flags)
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+        behind = Path(folder) / "chromium"
+        behind.write_text(f"#!/bin/sh\nexec nice -n {niceness} {shlex.quote(path)} \"$@\"\n", encoding="utf-8")
+        behind.chmod(0o755)
+        program = playwright.chromium.launch(executable_path=behind, args=flags)
         try:
             yield program
         finally:

@@ -28,6 +28,7 @@ BENCHES = {
     "safety": "filter: viability, distances, certificates, transparency, solver, time per tick",
     "bus": "NICO's servo bus on a pseudo-terminal: cycle, wire time, loop rate; --faults N: faults with N seeds each",
     "data": "a recorded run planned again: identical, how fast, ten defects noticed",
+    "view": "the page in real browsers: STOP, pictures per second, what it costs the safety node",
     "startup": "seconds to the moving arm, size of .venv",
 }
 

@@ -31,7 +31,7 @@ COMMANDS = {
     "test": Command("wm_bridge.cli.test_suite", "run the whole test suite (arguments go to pytest)"),
     "doctor": Command("wm_bridge.cli.doctor", "what is here and what is missing, with the remedy (--json)"),
     "docs": Command("wm_bridge.docs.main", "all documents as a site, with the reference of messages and parameters (--serve)", "docs.txt"),
-    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, camera, bus, startup, safety, faults"),
+    "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, camera, bus, view, startup, safety, faults"),
     "record": Command("wm_bridge.cli.record", "everything that a running graph says into a bag; marks of success and failure; --mend BAG"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through planner and safety filter again; --golden FILE says what differs"),
     "runs": Command("wm_bridge.cli.runs", "what was run here, with figures and pages; show RUN, compare A B: figures, configuration, versions"),
