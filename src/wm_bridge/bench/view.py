@@ -24,9 +24,10 @@ from wm_bridge.bench.browser import chromium, open_page
 from wm_bridge.bench.live import CpuMeter, Live, checkpoint_file, live_graph, settings
 from wm_bridge.bench.report import BenchResult
 from wm_bridge.core.goal_kinds import PictureGoal
-from wm_bridge.core.types import FloatArray, Reason
+from wm_bridge.core.types import FloatArray, Reason, Trajectory
 from wm_bridge.errors import UserError
-from wm_bridge.ros.convert import from_ticket, from_time
+from wm_bridge.ros import qos
+from wm_bridge.ros.convert import from_ticket, from_time, to_trajectory
 from wm_bridge.ros.mailbox import Mailbox
 from wm_planner.weights import weights_hash
 
@@ -34,14 +35,18 @@ PAGES = 3
 _BEHIND = 15  # niceness of browsers that only watch
 _GOAL_S = 60.0
 _SETTLE_S = 2.0
+_LOADED_S = 6.0  # a page that has just been opened compiles and lays itself out
+_ELBOW, _SWAY_S, _SWAY_RAD = "r_elbow_y", 0.6, 0.25
 _STOPPED_S = 10.0  # longest wait for the effect of a press
 # Times of clicks on STOP by the wall clock, ms; event.timeStamp counts as performance.now() does.
 _CLICKS = """() => { window.wmClicks = []; document.addEventListener('click', event => {
   const button = event.target.closest('button');
   if (button && button.textContent.trim() === 'STOP') wmClicks.push(Date.now() + event.timeStamp - performance.now()); }, true); }"""
-# Pictures that the browser has loaded: those of the camera, and a goal now and then; and frames that it has drawn.
-_LOADS = """() => { window.wmLoads = 0; window.wmFrames = 0;
-  document.addEventListener('load', event => { if (event.target.tagName === 'IMG') wmLoads += 1; }, true);
+# Pictures of the camera (the first one on the page) that the browser has loaded, each once; and frames that it has drawn.
+_LOADS = """() => { window.wmLoads = 0; window.wmFrames = 0; window.wmLast = '';
+  document.addEventListener('load', event => {
+    if (event.target !== document.querySelector('img[src^=blob]') || event.target.src === wmLast) return;
+    wmLast = event.target.src; wmLoads += 1; }, true);
   const drawn = () => { wmFrames += 1; requestAnimationFrame(drawn); }; drawn(); }"""
 
 
@@ -50,8 +55,8 @@ class Findings:
     """What was seen: times in ms, rates in Hz, shares of one core in %."""
 
     stop_ms: list[float] = field(default_factory=list)
-    camera_hz: float = float("nan")
-    drawn_hz: float = float("nan")
+    busy_hz: tuple[float, ...] = (float("nan"),) * 3  # pictures, frames drawn by the browser, sent by the view
+    idle_hz: tuple[float, ...] = (float("nan"),) * 3
     periods_ms: dict[int, list[float]] = field(default_factory=lambda: {0: [], PAGES: []})
     cpu: dict[int, list[float]] = field(default_factory=lambda: {0: [], 1: [], PAGES: []})
 
@@ -67,6 +72,8 @@ class Bench:
         self._live, self._client, self._url = live, live.client, url
         self._verdicts, self._commands = live.mailbox("safety/verdict"), live.mailbox("hw/command")
         self._result: Any = None
+        self._action = live.client.node.create_publisher(qos.message_type("wm/action"), "wm/action", qos.profile("wm/action"))
+        self._swayed, self._side = 0.0, -1.0
         self.found = Findings()
 
     def run_for(self, seconds: float, tick: Callable[[], None] = lambda: None) -> None:
@@ -89,14 +96,21 @@ class Bench:
         dark = PictureGoal(np.zeros((240, 320, 3), np.uint8))
         self._result = client.send(dark, _GOAL_S, tolerance_m=1e-9)
 
-    def watch(self, page: Any, seconds: float) -> None:
-        """Pictures per second in the page, and what the view's process needs with one page."""
+    def watch(self, page: Any, seconds: float, busy: bool = True) -> None:
+        """Pictures per second in the page, and what the view's process needs with one page; ``busy``: while a goal is pursued."""
         page.evaluate(_LOADS)
         meter, begin = CpuMeter(self._live.graph), time.monotonic()
-        self.run_for(seconds)
+        if busy:
+            self.run_for(seconds)
+        else:
+            self._client.wait(lambda: self._sway() or time.monotonic() >= begin + seconds, seconds + 60.0, "the graph stands still")
         passed = time.monotonic() - begin
-        self.found.camera_hz, self.found.drawn_hz = (page.evaluate(name) / passed for name in ("wmLoads", "wmFrames"))
-        self.found.cpu[1].append(meter.percent()["view"])
+        rates = (*(page.evaluate(name) / passed for name in ("wmLoads", "wmFrames")), self._sent_hz())
+        if busy:
+            self.found.busy_hz = rates
+            self.found.cpu[1].append(meter.percent()["view"])
+        else:
+            self.found.idle_hz = rates
 
     def press(self, page: Any, rng: np.random.Generator) -> None:
         """Press STOP while plans are followed; notes how long it took."""
@@ -125,14 +139,36 @@ class Bench:
         self.found.cpu[pages].append(meter.percent()["view"])
 
     def by_turns(self, program: Any, rounds: int, seconds: float) -> None:
-        """Stretches without and with pages."""
-        for number in tqdm(range(rounds), unit="round"):
-            turns: tuple[int, ...] = (0, PAGES) if number % 2 == 0 else (PAGES, 0)
-            for pages in turns:
-                opened = [open_page(program, self._url)[0] for _ in range(pages)]
-                self.stretch(pages, seconds)
-                for page in opened:
-                    page.close()
+        """Stretches without and with pages; pages stay open from one stretch to the next where that has them as well."""
+        opened: list[Any] = []
+        for number in tqdm(range(2 * rounds), unit="stretch"):
+            pages = (0, PAGES, PAGES, 0)[number % 4]
+            while len(opened) > pages:
+                opened.pop().close()
+            while len(opened) < pages:
+                opened.append(open_page(program, self._url)[0])
+            self.stretch(pages, seconds)
+
+    def _sway(self) -> None:
+        """The elbow to and fro without a planner: pictures change, and the browser has the planner's processor."""
+        newest = None
+        for newest, _ in self._commands.take():
+            pass
+        if newest is None or time.monotonic() < self._swayed + _SWAY_S:
+            return
+        self._swayed, self._side = time.monotonic(), -self._side
+        elbow = list(newest.name).index(_ELBOW)
+        ends = np.array([[newest.position[elbow] + self._side * _SWAY_RAD]])
+        self._action.publish(to_trajectory(Trajectory((_ELBOW,), (round(_SWAY_S * 1e9),), ends, np.zeros((1, 1)), from_time(newest.header.stamp))))
+
+    def _sent_hz(self) -> float:
+        """How often the view's process has just sent what is new, as its diagnostics say."""
+
+        def status(message: Any) -> Any:
+            return next((item for item in message.status if item.hardware_id == "view"), None)
+
+        values = {pair.key: pair.value for pair in status(self._client.take("/diagnostics", status)).values}
+        return float(values["drawn [Hz]"])
 
     def _empty(self) -> None:
         for box in (self._verdicts, self._commands):
@@ -185,13 +221,16 @@ def result(found: Findings, weights: str, seed: int) -> BenchResult:
     cpu = {pages: float(np.mean(values)) if values else float("nan") for pages, values in found.cpu.items()}
     figures = {
         "stop_ms_p99": quantile(stop, 0.99),
-        "camera_hz": found.camera_hz,
+        "camera_hz": found.busy_hz[0],
         "control_period_ratio": quantile(three, 0.99) / quantile(none, 0.99),
         "view_cpu": cpu[1],
         "stop_ms_p50": quantile(stop, 0.5),
         "stop_ms_max": max(stop, default=float("nan")),
         "presses": len(stop),
-        "drawn_hz": found.drawn_hz,
+        "drawn_hz": found.busy_hz[1],
+        "sent_hz": found.busy_hz[2],
+        "camera_hz_no_planner": found.idle_hz[0],
+        "drawn_hz_no_planner": found.idle_hz[1],
         "period_ms_p99_no_page": quantile(none, 0.99),
         "period_ms_p99_three_pages": quantile(three, 0.99),
         "period_ms_p50_no_page": quantile(none, 0.5),
@@ -201,7 +240,8 @@ def result(found: Findings, weights: str, seed: int) -> BenchResult:
     }
     rows = [
         ("STOP in the page to the first braking hw/command", f"p50 {figures['stop_ms_p50']:.0f} ms, p99 {figures['stop_ms_p99']:.0f} ms, longest {figures['stop_ms_max']:.0f} ms, n={len(stop)}"),
-        ("camera pictures in the page; frames that the browser draws", f"{found.camera_hz:.1f} Hz; {found.drawn_hz:.1f} Hz"),
+        ("camera pictures in the page, goal pursued / moved without the planner", f"{found.busy_hz[0]:.1f} / {found.idle_hz[0]:.1f} Hz"),
+        ("  sent by the view; frames that the browser draws", f"{found.busy_hz[2]:.1f} / {found.idle_hz[2]:.1f}; {found.busy_hz[1]:.1f} / {found.idle_hz[1]:.1f} Hz"),
         ("safety node's period, no page / three pages", f"p50 {figures['period_ms_p50_no_page']:.2f} / {figures['period_ms_p50_three_pages']:.2f} ms, p99 {figures['period_ms_p99_no_page']:.2f} / {figures['period_ms_p99_three_pages']:.2f} ms, n={len(none)} / {len(three)}"),
         ("  p99 with three pages against none", f"{figures['control_period_ratio']:.3f}"),
         ("CPU of the view's process, no / one / three pages", f"{cpu[0]:.0f} / {cpu[1]:.0f} / {cpu[PAGES]:.0f} % of one core"),
@@ -241,8 +281,10 @@ def main(argv: list[str]) -> int:
         with chromium() as program:
             page, _ = open_page(program, f"http://localhost:{port}")
             page.evaluate(_CLICKS)
-            bench.run_for(_SETTLE_S)
+            bench.run_for(_LOADED_S)
             bench.watch(page, args.seconds)
+            live.client.cancel()
+            bench.watch(page, args.seconds, busy=False)
             for _ in tqdm(range(args.presses), unit="press"):
                 bench.press(page, rng)
         live.client.disable()

@@ -20,7 +20,7 @@ from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert, qos
 from wm_bridge.ros.diagnostics import OK, Diagnostics
 from wm_bridge.ros.mailbox import Recent
-from wm_bridge.ros.node import STEADY, leave, run, set_niceness, subscribe
+from wm_bridge.ros.node import STEADY, leave, run, subscribe
 from wm_bridge.ros.operator import Operator
 from wm_bridge.ros.params import declare, setting
 from wm_bridge.ros.robot_tf import LinkFrames
@@ -41,7 +41,8 @@ class ViewParams:
     robot: str = setting("nico", "name in config/robots or path of a YAML file")
     host: str = setting("127.0.0.1", "address to listen at; one that other machines reach needs a token (WM_VIEW_TOKEN)")
     port: int = setting(8080, "TCP port; 0 = any free one", 0, 65535, unit="port number")
-    rate_hz: float = setting(15.0, "pictures and poses drawn per second while somebody looks", 1.0, 60.0)
+    rate_hz: float = setting(15.0, "pictures sent per second at most, while somebody looks", 1.0, 60.0)
+    scene_hz: float = setting(5.0, "robot and plan drawn per second at most; with a GPU in every browser 15 looks smoother", 0.1, 60.0)
     image_topic: str = setting("camera/image_raw", "pictures that are planned from: CAMERA/image_raw or CAMERA/image_rect")
 
     def __post_init__(self) -> None:
@@ -53,7 +54,6 @@ class ViewNode(Node):
 
     def __init__(self) -> None:
         super().__init__("view")
-        set_niceness(5)
         self.params = declare(self, ViewParams)
         self._latest: dict[str, Latest] = {}
         self._health: dict[str, Latest] = {}
@@ -93,7 +93,7 @@ class ViewNode(Node):
         stage = Stage(server, urdf, _places(frames), lambda joints: _turns(frames, joints), table, boxes)
         lowest = min((float(lower[2]) for lower, _ in boxes.values()), default=-np.inf)
         host = "localhost" if params.host in ("127.0.0.1", "0.0.0.0", "::", "::1") else params.host
-        return Page(server, stage, self._operator, lowest), f"http://{host}:{server.get_port()}"
+        return Page(server, stage, self._operator, lowest, params.scene_hz), f"http://{host}:{server.get_port()}"
 
     def _keep(self, name: str, message: object) -> None:
         self._latest[name] = Latest(message)

@@ -17,7 +17,7 @@ from wm_bridge.view.shown import History, Shown
 from wm_bridge.view.stage import Stage
 from wm_bridge.view.words import interventions_text, nodes_text, numbers_text, plain, state_text
 
-_PLOT_S, _WORDS_S = 0.5, 0.25  # between two updates
+_PLOT_S, _WORDS_S = 1.0, 0.5  # between two updates
 _KEEP_OPEN_S = 1.0
 _LARGEST = 16_000_000  # bytes of an uploaded picture
 _COLOURS = {"NORMAL": "green", "LIMITED": "yellow", "HOLD": "blue", "BRAKE": "orange"}
@@ -28,17 +28,19 @@ class Page:
 
     Args:
         server: of viser. stage: its scene. orders: what buttons do. lowest_m: least height of a place that is clicked.
+        scene_hz: how often the scene is drawn anew at most: a browser without a GPU needs 50 ms of its processor for that.
     """
 
-    def __init__(self, server: viser.ViserServer, stage: Stage, orders: Orders, lowest_m: float) -> None:
+    def __init__(self, server: viser.ViserServer, stage: Stage, orders: Orders, lowest_m: float, scene_hz: float = 5.0) -> None:
         self._server, self._stage, self._orders = server, stage, orders
+        self._scene_s = 0.99 / scene_hz
         self._lowest_m = lowest_m
         self._history = History()
         self._texts: dict[str, str] = {}
         self._pictures: dict[str, ImageArray | None] = {}
         self._live: ImageArray | None = None
         self._kept: ImageArray | None = None
-        self._due = {"plot": 0.0, "words": 0.0, "open": 0.0}
+        self._due = {"scene": 0.0, "plot": 0.0, "words": 0.0, "open": 0.0}
         self._plotted = 0
         gui = server.gui
         gui.set_panel_label("wm view")
@@ -76,7 +78,8 @@ class Page:
         now = time.monotonic()
         self._live = shown.camera
         with self._server.atomic():
-            self._stage.show(shown)
+            if self._is_due("scene", now, self._scene_s):
+                self._stage.show(shown)
             self._put_picture("camera", self._camera, shown.camera)
             self._put_picture("goal", self._goal, shown.goal)
             if self._is_due("words", now, _WORDS_S):
