@@ -43,7 +43,9 @@ _CLICKS = """() => { window.wmClicks = []; document.addEventListener('click', ev
   const button = event.target.closest('button');
   if (button && button.textContent.trim() === 'STOP') wmClicks.push(Date.now() + event.timeStamp - performance.now()); }, true); }"""
 # Pictures of the camera (the first one on the page) that the browser has loaded, each once; and frames that it has drawn.
-_LOADS = """() => { window.wmLoads = 0; window.wmFrames = 0; window.wmLast = '';
+_LOADS = """() => { const again = 'wmLoads' in window;
+  window.wmLoads = 0; window.wmFrames = 0; window.wmLast = '';
+  if (again) return;
   document.addEventListener('load', event => {
     if (event.target !== document.querySelector('img[src^=blob]') || event.target.src === wmLast) return;
     wmLast = event.target.src; wmLoads += 1; }, true);
