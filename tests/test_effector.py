@@ -212,7 +212,7 @@ def space(config: PlannerConfig = CONFIG) -> EffectorSpace:
 
 
 def test_joint_actions_become_tool_actions_that_lead_back_to_them():
-    config = dataclasses.replace(CONFIG, search_rotation=True, box_rad=0.5)
+    config = dataclasses.replace(CONFIG, search_rotation=True, rotation_weight=1.0, box_rad=0.5)
     both, start = space(config), torch.tensor(HOME, dtype=torch.float32)
     joints = (0.3 * torch.randn(5, 4, 6, generator=torch.Generator().manual_seed(0))).clamp(-0.4, 0.4)
     joints = both.joint_spec.project(start, joints)
@@ -223,7 +223,7 @@ def test_joint_actions_become_tool_actions_that_lead_back_to_them():
 
 def test_actions_of_a_turned_frame_move_the_tool_along_the_turned_axes():
     rotation = Rotation.from_euler("xyz", [0.3, -0.2, 1.1]).as_matrix()
-    config = dataclasses.replace(CONFIG, R_base_action=tuple(rotation.ravel().tolist()), search_rotation=True)
+    config = dataclasses.replace(CONFIG, R_base_action=tuple(rotation.ravel().tolist()), search_rotation=True, rotation_weight=1.0)
     spec = ActionSpec.end_effector(config, 0.1)
     action = torch.tensor([0.01, 0.0, 0.0, 0.0, 0.3, 0.0, 0.5])
     base = spec.in_base(action)
@@ -265,6 +265,6 @@ def test_impossible_action_spaces_are_refused():
     ):  # fmt: skip
         with pytest.raises(PlannerError):
             dataclasses.replace(ActionSpec.shares(3), **wrong)
-    for setting in ({"action_space": "hands"}, {"box_m": 0.0}, {"R_base_action": (1.0,)}, {"effector_momentum": (0.1,)}):
+    for setting in ({"action_space": "hands"}, {"box_m": 0.0}, {"R_base_action": (1.0,)}, {"effector_momentum": (0.1,)}, {"search_rotation": True}):
         with pytest.raises(PlannerError):
             PlannerConfig(**setting)

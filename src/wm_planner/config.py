@@ -258,6 +258,8 @@ class PlannerConfig:
             raise PlannerError(f"action_space must be one of {', '.join(ACTION_SPACES)}, got {self.action_space!r}")
         if min(self.box_m, self.box_rad, self.box_gripper) <= 0 or self.rotation_weight < 0:
             raise PlannerError("box_m, box_rad and box_gripper must be above 0, rotation_weight at least 0")
+        if self.search_rotation and not self.rotation_weight:
+            raise PlannerError("search_rotation needs a rotation_weight, 0.05 for a start: with 0 the inverse kinematics leaves the orientation free")
         if len(self.effector_momentum) not in (0, len(EFFECTOR_NAMES)) or len(self.R_base_action) not in (0, 9):
             raise PlannerError(
                 f"effector_momentum takes {len(EFFECTOR_NAMES)} numbers and R_base_action 9 or none, "
