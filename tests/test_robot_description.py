@@ -156,3 +156,9 @@ def test_resources_stay_inside_the_repository():
         resources.path("../outside")
     with pytest.raises(FileNotFoundError, match="shipped"):
         resources.path("urdf/none.urdf")
+
+
+def test_a_robot_file_that_is_no_yaml_says_where(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine\njoints: {a: [1\n")
+    with pytest.raises(ValueError, match="mine.yaml is not YAML.*"):
+        robot_spec.load(str(tmp_path / "mine.yaml"))

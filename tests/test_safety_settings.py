@@ -70,7 +70,7 @@ def test_a_file_that_extends_another_says_only_what_differs(tmp_path: Path) -> N
     assert found == dataclasses.replace(CONFIG, velocity_scale=0.5, human=dataclasses.replace(CONFIG.human, enabled=True))
     (tmp_path / "third.yaml").write_text("extends: mine.yaml\nvelocity_scale: 0.25\nhuman: {reaction_ms: 321.0}\n")
     assert SafetyConfig.load(tmp_path / "third.yaml") == dataclasses.replace(found, velocity_scale=0.25, human=dataclasses.replace(found.human, reaction_ms=321.0))
-    for text, wrong in (("- 1\n", "expected 'key: value'"), ("extends: mine.yaml\n", "extends itself")):
+    for text, wrong in (("- 1\n", "expected 'key: value'"), ("extends: mine.yaml\n", "extends itself"), ("a: [1\n", "mine.yaml is not YAML")):
         file.write_text(text)
         with pytest.raises(ValueError, match=wrong):
             SafetyConfig.load(file)

@@ -31,7 +31,6 @@ from wm_planner.mpc import Planner
 from wm_planner.weights import weights_hash
 
 _WORST = "furthest of the last 0.5 s, cm"  # of samples
-SHIFTS = ("none", "light", "camera")
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from wm_bridge.core.settings import read_yaml
 from wm_bridge.core.types import FloatArray
 
 
@@ -93,7 +94,7 @@ class Axes:
         Raises:
             FileNotFoundError: no such file. ValueError: it is not one of ours.
         """
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
         known = set(cls.__dataclass_fields__)
         if not isinstance(values, dict) or not set(values) <= known or "R_base_action" not in values:
             raise ValueError(f"{path} is no calibration of action axes; make one with `./wm calibrate-axes --out FILE`")

@@ -1,13 +1,28 @@
-"""Groups of keys in YAML files: every key known, and none missing that has no default."""
+"""YAML files and their groups of keys: every key known, and none missing that has no default."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
 
 T = TypeVar("T")
+
+
+def read_yaml(path: Path) -> Any:
+    """Content of a YAML file.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is not YAML; says where.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} is not YAML: {error}") from error
 
 
 def read_group(cls: type[T], file: str, name: str, values: object, like: str) -> T:

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
-from wm_bridge.core.settings import read_group
+from wm_bridge.core.settings import read_group, read_yaml
 
 EXAMPLE = "config/datasets/wm.yaml"
 UNITS = {"rad": 1.0, "deg": math.pi / 180.0}
@@ -89,10 +87,7 @@ def load_mapping(path: Path) -> DataMapping:
     Raises:
         ValueError: unknown, missing or senseless keys, in one sentence. OSError: the file cannot be read.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name} is no YAML: {error}") from error
+    data = read_yaml(path)
     data = dict(data) if isinstance(data, Mapping) else data
     try:
         for name, cls in (("joints", JointSource), ("commands", JointSource), ("policy", Policy)):

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from wm_bridge import resources
+from wm_bridge.core.settings import read_yaml
 from wm_bridge.core.types import FloatArray, frozen_array
 
 _TOP_KEYS = (
@@ -154,7 +154,7 @@ def load(name_or_path: str | Path = "nico") -> RobotSpec:
         if not path.is_file():
             names = sorted(file.stem for file in folder.glob("*.yaml"))
             raise FileNotFoundError(f"no robot {name_or_path!r} in config/robots; have {names}")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path.name}: expected a mapping, got {type(data).__name__}")
     try:

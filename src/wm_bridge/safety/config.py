@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from wm_bridge import resources
-from wm_bridge.core.settings import read_group
+from wm_bridge.core.settings import read_group, read_yaml
 from wm_bridge.safety.health import HealthSettings
 from wm_bridge.safety.human import HumanSettings
 from wm_bridge.safety.presence import DeadmanSettings, DriverSettings
@@ -137,7 +135,7 @@ def _read(path: Path, from_: tuple[Path, ...] = ()) -> dict[str, object]:
     """Values of a settings file, over those of the file that it extends; ``from_``: files that extend this one."""
     if path.resolve() in from_:
         raise ValueError(f"{path.name} extends itself, by way of {', '.join(other.name for other in from_)}")
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path.name}: expected 'key: value' lines, got {type(values).__name__}")
     if "extends" not in values:
