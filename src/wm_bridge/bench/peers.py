@@ -3,7 +3,8 @@
 Every row plans with the same weights, energy, horizon and control loop from the same starts to
 the same goal pictures; only the search differs. Episodes of the rows take turns, and so do the
 planning calls that are timed. A solver of the peer needs about a hundred times as many rollouts, so 100
-episodes take hours: each finished one is kept in --state, and the same command goes on from there.
+episodes take hours: each finished one is kept in --state, and the same command goes on from there. An episode ends a second after
+its goal was declared reached.
 
 Rows: `planner` is the default planner of this repository, with its prior and its warm start. `icem` is
 stable-worldmodel's iCEM with its defaults, 300 samples and 30 iterations, from what remains of
@@ -155,12 +156,13 @@ def main(argv: list[str]) -> int:
     add_common_arguments(parser, 100, parallel=False)
     parser.add_argument("--only", nargs="+", choices=PEERS, default=["icem", "cem"], help="peers (default: icem cem)")
     parser.add_argument("--state", type=Path, help="finished episodes (default: runs/peers.jsonl)")
+    parser.add_argument("--duration", type=float, default=LoopSettings.duration_s, help="of an episode, s (default %(default)s)")
     parser.add_argument("--calls", type=int, default=10, help="timed planning calls per row (default 10)")
     args = parser.parse_args(argv)
-    if args.episodes < 0 or args.calls < 1:
-        raise UserError("--calls must be at least 1, --episodes at least 0", "--episodes 0 only times planning calls", exit_code=2)
+    if args.episodes < 0 or args.calls < 1 or not args.duration >= 1.0:
+        raise UserError("--calls and --duration must be at least 1, --episodes at least 0", "--episodes 0 only times planning calls", exit_code=2)
     checkpoint, config = default_checkpoint(args), planner_config(args)
-    settings = LoopSettings(latency_ms=args.latency_ms)
+    settings = LoopSettings(latency_ms=args.latency_ms, duration_s=args.duration, rest_s=1.0)
     key = settings_key(checkpoint, args.seed, config, settings) | {"peers": resources.path("requirements/peers.txt").read_text()}
     finished = Finished(args.state or resources.root() / "runs" / "peers.jsonl", key)
     names = ["planner", *args.only]
