@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -349,6 +350,25 @@ def test_processor_time_is_that_of_the_process_and_only_grows_with_work() -> Non
         assert cpu_s(child.pid) < 0.3, "the parent counts"
     finally:
         child.communicate(b"\n")
+
+
+def test_others_are_those_that_this_process_and_its_children_did_not_start() -> None:
+    from wm_bridge.bench.live import OthersMeter, cpu_s
+
+    cores = os.cpu_count() or 1
+    burn = [sys.executable, "-c", "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'while True: pass']).pid, flush=True); input()"]
+    parents = [subprocess.Popen(burn, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(cores)]
+    children = [int(parent.stdout.readline()) for parent in parents if parent.stdout]
+    try:
+        meter, before, begin = OthersMeter(), sum(map(cpu_s, children)), time.monotonic()
+        time.sleep(1.0)
+        others, own = meter.percent(), 100.0 * (sum(map(cpu_s, children)) - before) / (time.monotonic() - begin)
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+        for parent in parents:
+            parent.communicate("\n")
+    assert own > 5.0 and -5.0 < others < 100.0 * cores - own + 15.0
 
 
 def test_camera_latency_runs_from_the_stamp_to_the_arrival() -> None:

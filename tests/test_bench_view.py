@@ -60,5 +60,5 @@ def test_the_figures_compare_stretches_and_name_what_was_not_measured() -> None:
     figures = result(found, "abc", 0).figures
     assert figures["control_period_ratio"] == pytest.approx(np.quantile(found.periods_ms[PAGES], 0.99) / np.quantile(found.periods_ms[0], 0.99))
     assert (figures["camera_hz"], figures["view_cpu"], figures["stop_ms_p50"], figures["presses"]) == (12.0, 10.0, 55.0, 2)
-    assert np.isnan(figures["view_cpu_three_pages"])
+    assert np.isnan(figures["view_cpu_three_pages"]) and np.isnan(figures["others_cpu"])
     assert np.isnan(result(Findings(), "", 0).figures["stop_ms_p99"])

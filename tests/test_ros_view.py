@@ -166,6 +166,29 @@ def test_a_wrong_token_is_refused_and_the_right_one_opens_the_page(program: Any)
         server.stop()
 
 
+def test_a_change_of_the_scene_is_drawn_and_then_the_browser_rests(program: Any) -> None:
+    server = serve("127.0.0.1", 0)
+    server.gui.add_button("STOP")
+    found, errors = open_page(program, f"http://localhost:{server.get_port()}")
+
+    def drawn() -> int:
+        return int(found.evaluate("__viserTestpoints.rendererInfo.render.frame"))
+
+    try:
+        wait_until(lambda: found.evaluate("__viserMutable.requestRender.name") == "drawOnce", 60.0, "viser is made as draw.js expects it")
+        box = server.scene.add_box("/box")
+        found.wait_for_timeout(2_000)
+        before = drawn()
+        for step in range(20):
+            box.position = (0.01 * step, 0.0, 0.0)
+            found.wait_for_timeout(100)
+        assert 5 <= drawn() - before <= 50, "at each refresh of the screen that would be 120"
+        assert errors == []
+    finally:
+        found.close()
+        server.stop()
+
+
 def test_the_page_shows_the_state_the_picture_and_the_nodes(page: Any, probe: Probe) -> None:
     probe.call("safety/stop")
     says(page, "LATCHED")

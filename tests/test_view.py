@@ -216,8 +216,10 @@ def test_the_server_serves_nothing_without_the_token(guarded: viser.ViserServer)
     assert (asked.status, wrong.status, right.status) == (401, 403, 303)
     assert "The token is wrong" in wrong.read().decode() and b"viser" not in asked.read()
     cookie = str(right.headers["Set-Cookie"]).split(";")[0]
-    page = get(guarded, "/", Cookie=cookie)
-    assert page.status == 200 and len(page.read()) > 100_000
+    page = get(guarded, "/", **{"Cookie": cookie, "Accept-Encoding": "gzip"})
+    body = page.read()
+    assert page.status == 200 and len(body) == int(page.headers["Content-Length"]) > 100_000
+    assert body.count(b"requestRender = drawOnce") == 1, "the page draws its scene when that changed, not all the time"
     port = guarded.get_port()
     for headers, code in (({}, 401), ({"Cookie": cookie, "Origin": "http://evil.example"}, 403)):
         with pytest.raises(InvalidStatus) as caught:

@@ -16,7 +16,7 @@ setup(
     name="wm_bridge",
     version="0.1.0",
     packages=find_packages(include=["wm_bridge", "wm_bridge.*"]),
-    package_data={"": ["py.typed", "*.html", "*.css"]},
+    package_data={"": ["py.typed", "*.html", "*.css", "*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/wm_bridge"]),
         ("share/wm_bridge", ["package.xml"]),

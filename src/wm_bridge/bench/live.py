@@ -78,6 +78,36 @@ class CpuMeter:
         return {name: cpu_s(pid) for name, pid in self._pids.items()}
 
 
+class OthersMeter:
+    """CPU time of all programs that were not started by this one, from now on: what makes a rate lower than it is."""
+
+    def __init__(self) -> None:
+        self._begin, self._used = time.monotonic(), self._seconds()
+
+    def percent(self) -> float:
+        """Of one core, %."""
+        return 100.0 * (self._seconds() - self._used) / (time.monotonic() - self._begin)
+
+    def _seconds(self) -> float:
+        user, nice, system, _, _, irq, softirq = map(int, Path("/proc/stat").read_text(encoding="utf-8").split()[1:8])
+        own = (cpu_s(pid) for pid in _family(os.getpid()))
+        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK") - sum(used for used in own if used == used)
+
+
+def _family(pid: int) -> set[int]:
+    """A process, its children, and theirs."""
+    parents: dict[int, int] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(file.parent.name)] = int(file.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has just ended
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
 def cpu_s(pid: int) -> float:
     """Processor time of a process and its threads so far, s, not that of its children; NaN when it has ended."""
     try:

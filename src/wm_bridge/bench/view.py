@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wm_bridge.bench.browser import chromium, open_page
-from wm_bridge.bench.live import CpuMeter, Live, checkpoint_file, live_graph, settings
+from wm_bridge.bench.live import CpuMeter, Live, OthersMeter, checkpoint_file, live_graph, settings
 from wm_bridge.bench.report import BenchResult
 from wm_bridge.core.goal_kinds import PictureGoal
 from wm_bridge.core.types import FloatArray, Reason, Trajectory
@@ -42,14 +42,14 @@ _STOPPED_S = 10.0  # longest wait for the effect of a press
 _CLICKS = """() => { window.wmClicks = []; document.addEventListener('click', event => {
   const button = event.target.closest('button');
   if (button && button.textContent.trim() === 'STOP') wmClicks.push(Date.now() + event.timeStamp - performance.now()); }, true); }"""
-# Pictures of the camera (the first one on the page) that the browser has loaded, each once; and frames that it has drawn.
+# Pictures of the camera (the first one on the page) that the browser has loaded, each once.
 _LOADS = """() => { const again = 'wmLoads' in window;
-  window.wmLoads = 0; window.wmFrames = 0; window.wmLast = '';
+  window.wmLoads = 0; window.wmLast = '';
   if (again) return;
   document.addEventListener('load', event => {
     if (event.target !== document.querySelector('img[src^=blob]') || event.target.src === wmLast) return;
-    wmLast = event.target.src; wmLoads += 1; }, true);
-  const drawn = () => { wmFrames += 1; requestAnimationFrame(drawn); }; drawn(); }"""
+    wmLast = event.target.src; wmLoads += 1; }, true); }"""
+_DRAWN = "__viserTestpoints.rendererInfo.render.frame"  # times that the scene was drawn so far
 
 
 @dataclass
@@ -57,8 +57,9 @@ class Findings:
     """What was seen: times in ms, rates in Hz, shares of one core in %."""
 
     stop_ms: list[float] = field(default_factory=list)
-    busy_hz: tuple[float, ...] = (float("nan"),) * 3  # pictures, frames drawn by the browser, sent by the view
+    busy_hz: tuple[float, ...] = (float("nan"),) * 3  # pictures, drawings of the scene, sent by the view
     idle_hz: tuple[float, ...] = (float("nan"),) * 3
+    others: tuple[float, ...] = (float("nan"),) * 2  # programs that are not part of this, busy and idle
     periods_ms: dict[int, list[float]] = field(default_factory=lambda: {0: [], PAGES: []})
     cpu: dict[int, list[float]] = field(default_factory=lambda: {0: [], 1: [], PAGES: []})
 
@@ -101,13 +102,14 @@ class Bench:
     def watch(self, page: Any, seconds: float, busy: bool = True) -> None:
         """Pictures per second in the page, and what the view's process needs with one page; ``busy``: while a goal is pursued."""
         page.evaluate(_LOADS)
-        meter, begin = CpuMeter(self._live.graph), time.monotonic()
+        drawn, meter, others, begin = page.evaluate(_DRAWN), CpuMeter(self._live.graph), OthersMeter(), time.monotonic()
         if busy:
             self.run_for(seconds)
         else:
             self._client.wait(lambda: self._sway() or time.monotonic() >= begin + seconds, seconds + 60.0, "the graph stands still")
         passed = time.monotonic() - begin
-        rates = (*(page.evaluate(name) / passed for name in ("wmLoads", "wmFrames")), self._sent_hz())
+        rates = (page.evaluate("wmLoads") / passed, (page.evaluate(_DRAWN) - drawn) / passed, self._sent_hz())
+        self.found.others = (others.percent(), self.found.others[1]) if busy else (self.found.others[0], others.percent())
         if busy:
             self.found.busy_hz = rates
             self.found.cpu[1].append(meter.percent()["view"])
@@ -233,6 +235,8 @@ def result(found: Findings, weights: str, seed: int) -> BenchResult:
         "sent_hz": found.busy_hz[2],
         "camera_hz_no_planner": found.idle_hz[0],
         "drawn_hz_no_planner": found.idle_hz[1],
+        "others_cpu": found.others[0],
+        "others_cpu_no_planner": found.others[1],
         "period_ms_p99_no_page": quantile(none, 0.99),
         "period_ms_p99_three_pages": quantile(three, 0.99),
         "period_ms_p50_no_page": quantile(none, 0.5),
@@ -243,7 +247,8 @@ def result(found: Findings, weights: str, seed: int) -> BenchResult:
     rows = [
         ("STOP in the page to the first braking hw/command", f"p50 {figures['stop_ms_p50']:.0f} ms, p99 {figures['stop_ms_p99']:.0f} ms, longest {figures['stop_ms_max']:.0f} ms, n={len(stop)}"),
         ("camera pictures in the page, goal pursued / moved without the planner", f"{found.busy_hz[0]:.1f} / {found.idle_hz[0]:.1f} Hz"),
-        ("  sent by the view; frames that the browser draws", f"{found.busy_hz[2]:.1f} / {found.idle_hz[2]:.1f}; {found.busy_hz[1]:.1f} / {found.idle_hz[1]:.1f} Hz"),
+        ("  sent by the view; robot and plan drawn by the browser", f"{found.busy_hz[2]:.1f} / {found.idle_hz[2]:.1f}; {found.busy_hz[1]:.1f} / {found.idle_hz[1]:.1f} Hz"),
+        ("  CPU of programs that are not part of this, meanwhile", f"{found.others[0]:.0f} / {found.others[1]:.0f} % of one core"),
         ("safety node's period, no page / three pages", f"p50 {figures['period_ms_p50_no_page']:.2f} / {figures['period_ms_p50_three_pages']:.2f} ms, p99 {figures['period_ms_p99_no_page']:.2f} / {figures['period_ms_p99_three_pages']:.2f} ms, n={len(none)} / {len(three)}"),
         ("  p99 with three pages against none", f"{figures['control_period_ratio']:.3f}"),
         ("CPU of the view's process, no / one / three pages", f"{cpu[0]:.0f} / {cpu[1]:.0f} / {cpu[PAGES]:.0f} % of one core"),

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import viser
@@ -20,6 +21,8 @@ from wm_bridge.view.threads import use_loop_events
 
 _SLOW_S = 0.5  # before a wrong token is answered
 _PATCHING = threading.Lock()
+_HEAD = b"<head>"
+_SCRIPT = b"<script>" + Path(__file__).with_name("draw.js").read_bytes() + b"</script>"
 
 
 def serve(host: str, port: int, token: str = "") -> viser.ViserServer:
@@ -57,14 +60,14 @@ def serve(host: str, port: int, token: str = "") -> viser.ViserServer:
 
 @contextmanager
 def _gated(gate: Gate) -> Iterator[list[bool]]:
-    """Within, servers of the websockets library ask the gate; the list says that one was made."""
+    """Within, servers of the websockets library ask the gate, and add to the page; the list says that one was made."""
     made: list[bool] = []
     original = websockets.asyncio.server.serve
 
     def gated(*arguments: Any, process_request: Any, **keywords: Any) -> Any:
         async def judged(connection: Any, request: Request) -> Response | None:
             answer = await _answer(gate, request)
-            return process_request(connection, request) if answer is None else answer
+            return _with_script(process_request(connection, _plain(request))) if answer is None else answer
 
         made.append(True)
         return original(*arguments, process_request=judged, **keywords)
@@ -89,6 +92,21 @@ async def _answer(gate: Gate, request: Request) -> Response | None:
     for name, value in (judgement.headers or {}).items():
         headers[name] = value
     return Response(judgement.status, {303: "See Other", 401: "Unauthorized"}.get(judgement.status, "Forbidden"), headers, body)
+
+
+def _plain(request: Request) -> Request:
+    """The request, its answer not to be compressed."""
+    request.headers.pop("Accept-Encoding", None)
+    return request
+
+
+def _with_script(answer: Response | None) -> Response | None:
+    """viser's page with draw.js; all else as it is."""
+    if answer is not None and answer.body and _HEAD in answer.body:
+        answer.body = answer.body.replace(_HEAD, _HEAD + _SCRIPT, 1)
+        del answer.headers["Content-Length"]
+        answer.headers["Content-Length"] = str(len(answer.body))
+    return answer
 
 
 def _single(headers: Headers) -> dict[str, str]:
