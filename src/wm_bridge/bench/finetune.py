@@ -2,7 +2,7 @@
 fine-tuning on 50, 200 and 500 episodes of it.
 
 The forearm is 10 % longer, all links have other colours, the camera stands 30 cm away (`sim/changed.py`). Episodes
-are play, as `./wm collect` records it, without randomisation: a laboratory has one camera. Reaching is that of
+are play as `./wm play` moves a real arm, some of it coloured noise, without randomisation: a laboratory has one camera. Reaching is that of
 `./wm bench reach`. Episodes, trainings and results are kept in --state, and the same command goes on from there.
 """
 
@@ -53,7 +53,7 @@ def collect(folder: Path, count: int, spec: RobotSpec, scene: SceneConfig, like:
     if todo:
         world = SimWorld(spec, scene)
         scale = np.array(shape.action_scale)
-        config = CollectConfig(length=length, image_size=shape.image_size, push=0.0, nominal_share=1.0)
+        config = CollectConfig(length=length, image_size=shape.image_size, nominal_share=1.0, goal_directed=0.0, roam=0.8, smooth_random=0.2)
         meta = {
             "robot": spec.name, "joint_names": list(shape.joint_names), "lower": spec.lower[arm].tolist(), "upper": spec.upper[arm].tolist(),
             "action_scale": scale.tolist(), "period_s": shape.period_s, "image_size": shape.image_size, "objects": list(shape.objects), "length": length,

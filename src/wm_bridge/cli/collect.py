@@ -33,6 +33,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-size", type=int, default=96, help="side of the stored pictures (default 96)")
     parser.add_argument("--length", type=int, default=40, help="control periods per episode (default 40)")
+    parser.add_argument("--roam", type=float, default=0.0, help="share of episodes that roam as `./wm play` does (the others: 1)")
     parser.add_argument("--push", type=float, default=0.0, help="share of episodes that push the block")
     parser.add_argument("--demonstrations", action="store_true",
                         help="only episodes in which a demonstrator pushes the block to a place")  # fmt: skip
@@ -56,7 +57,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
     world = SimWorld(spec)
     arm = spec.indices(ARM)
     scale = spec.velocity[arm] * 0.1
-    config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push, nominal_share=args.nominal)
+    config = CollectConfig(length=args.length, image_size=args.image_size, push=args.push, roam=args.roam, nominal_share=args.nominal)
     if args.demonstrations:
         config = dataclasses.replace(
             config, goal_directed=0.0, smooth_random=0.0, push=0.0, demonstrate=1.0, blind=args.blind
@@ -81,6 +82,7 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
         "objects": ["block"],
         "length": 0 if args.snapshots else config.length,
         "push": config.push,
+        "roam": config.roam,
         "demonstrations": config.demonstrate > 0,
         "blind": config.blind,
         "nominal_share": config.nominal_share,

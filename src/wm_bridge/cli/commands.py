@@ -33,6 +33,7 @@ COMMANDS = {
     "docs": Command("wm_bridge.docs.main", "all documents as a site, with the reference of messages and parameters (--serve)", "docs.txt"),
     "bench": Command("wm_bridge.cli.bench", "measure one figure: reach, push, model, plan, planner, trust, data, pipeline, camera, bus, view, startup, safety, faults"),
     "record": Command("wm_bridge.cli.record", "everything that a running graph says into a bag; marks of success and failure; --mend BAG"),
+    "play": Command("wm_bridge.cli.play", "move an arm of a running graph through its whole workspace, to learn a world model from it"),
     "replay": Command("wm_bridge.cli.replay", "a recorded bag through planner and safety filter again; --golden FILE says what differs"),
     "runs": Command("wm_bridge.cli.runs", "what was run here, with figures and pages; show RUN, compare A B: figures, configuration, versions"),
     "new-robot": Command("wm_bridge.cli.new_robot", "the files that describe an arm here, from its URDF; says what is left to fill in"),

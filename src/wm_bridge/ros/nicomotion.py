@@ -14,10 +14,11 @@ import difflib
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -25,7 +26,7 @@ from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool
 
 from wm_bridge.core.trapezoid import Trapezoid, way_points
-from wm_bridge.core.types import Command, JointState
+from wm_bridge.core.types import Command, FloatArray, JointState
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert, qos
@@ -34,8 +35,10 @@ _PERIOD_S = 0.1  # a plan that is not renewed is followed for 0.35 s (command_ti
 _SILENT_S = 0.5  # without hw/command for this long nothing is proposed
 _FOREIGN_S = 1.0  # after somebody else's plan
 _FULL_SPEED = math.radians(1000.0)  # of the original's fractionMaxSpeed = 1
+_SLOWEST = math.radians(0.5)  # rad/s, of a joint that has hardly any way to go
 _GENTLE = 0.5  # share of the joints' accelerations
 _THERE_RAD = 0.02
+_LEAVE = "look at the robot, then: safety/reset, safety/enable (./wm play: --enable)"
 _HANDS = {"RHand": "right", "LHand": "left"}
 _SERVOS = "torque, stiffness and gains are set in config/motors and by the driver, which holds the arm whenever nothing moves it"
 _NOT_HERE = {
@@ -119,11 +122,11 @@ class Motion:
 
     def getAngle(self, jointName: str) -> float:  # noqa: N802, N803
         """Measured angle of a joint, deg."""
-        return math.degrees(self._newest().position[self._index(jointName)])
+        return math.degrees(self.state().position[self._index(jointName)])
 
     def getSpeed(self, jointName: str) -> float:  # noqa: N802, N803
         """Measured speed of a joint, deg/s."""
-        return math.degrees(self._newest().velocity[self._index(jointName)])
+        return math.degrees(self.state().velocity[self._index(jointName)])
 
     def getTemperature(self, jointName: str) -> float:  # noqa: N802, N803
         """Of a joint's motor, degrees Celsius; NaN where the driver does not tell."""
@@ -177,7 +180,40 @@ class Motion:
 
     def getEffort(self, jointName: str) -> float:  # noqa: N802, N803
         """Measured effort of a joint, N m."""
-        return float(self._newest().effort[self._index(jointName)])
+        return float(self.state().effort[self._index(jointName)])
+
+    def toward(self, names: Sequence[str], posture: FloatArray, share: float) -> None:
+        """Move several joints to (A,) rad in the background, all of them equally long, the slowest at a share of its limit.
+
+        Raises:
+            UserError: as of ``setAngle``.
+        """
+        index = [self._index(name) for name in names]
+        ways = np.abs(posture - self.state().position[index])
+        time_s = float(np.max(ways / self._spec.velocity[index])) / share
+        with self._lock:
+            for name, angle, way in zip(names, posture, ways, strict=True):
+                self.setAngle(name, math.degrees(angle), max(way / max(time_s, 1e-3), _SLOWEST) / _FULL_SPEED)
+
+    def state(self) -> JointState:
+        """All joints as measured, in the robot's order, rad."""
+        state = self._measured
+        assert state is not None  # the constructor has waited for it
+        return state
+
+    def wait_enabled(self, timeout_s: float) -> None:
+        """Wait until the safety node says that it lets plans through.
+
+        Raises:
+            UserError: it does not.
+        """
+        if not _until(lambda: self._enabled, timeout_s):
+            raise UserError("the safety node is not enabled", _LEAVE)
+
+    @property
+    def problem(self) -> str:
+        """Why the last motion ended early; "" = it did not."""
+        return self._problem
 
     def stop(self) -> None:
         """Forget all targets: the safety node brakes and holds."""
@@ -269,7 +305,7 @@ class Motion:
         if time.monotonic() - self._foreign_at < _FOREIGN_S:
             raise UserError("somebody else plans on wm/action", "end the planner's goal first (goal/cancel)")
         if not self._enabled:
-            raise UserError("the safety node is not enabled", "look at the robot, then: safety/reset, safety/enable")
+            raise UserError("the safety node is not enabled", _LEAVE)
         self._problem = ""
 
     def _move_hand(self, name: str, percentage: float, close: bool) -> None:
@@ -292,11 +328,6 @@ class Motion:
             near = difflib.get_close_matches(name, self._spec.joint_names, n=1, cutoff=0.0)
             raise UserError(f"there is no joint {name!r}", f"nearest is {near[0]}; fingers: openHand, closeHand")
         return self._spec.index(name)
-
-    def _newest(self) -> JointState:
-        state = self._measured
-        assert state is not None  # the constructor has waited for it
-        return state
 
     def _away(self) -> str:
         return ", ".join(f"{name} {self.getAngle(name):.1f} of {math.degrees(target):.1f} deg" for name, (target, _) in dict(self._targets).items())

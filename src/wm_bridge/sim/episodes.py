@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.sim.demonstrator import PushTo
-from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, SmoothRandom
+from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, Roaming, SmoothRandom
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
@@ -30,7 +30,7 @@ class CollectConfig:
         object_share: episodes with the block on the table.
         position_noise: standard deviation of the measured joints, rad.
         low_share: snapshots with the hand at the table, most of them with the block beside it.
-        goal_directed, smooth_random, push, demonstrate: relative share of each kind of play.
+        goal_directed, smooth_random, roam, push, demonstrate: relative share of each kind of play.
     """
 
     length: int = 40
@@ -43,6 +43,7 @@ class CollectConfig:
     low_share: float = 0.45
     goal_directed: float = 0.75
     smooth_random: float = 0.25
+    roam: float = 0.0
     push: float = 0.0
     demonstrate: float = 0.0
 
@@ -115,6 +116,7 @@ def choose_player(
     kinds = [
         (GoalDirected, config.goal_directed),
         (SmoothRandom, config.smooth_random),
+        (Roaming, config.roam),
         (Push, config.push),
         (PushTo, config.demonstrate),
     ]

@@ -12,8 +12,11 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from wm_bridge.core.kinematics import Kinematics
+from wm_bridge.core.roam import Roam
 from wm_bridge.core.types import FloatArray
 from wm_bridge.robots.spec import Box
+from wm_bridge.safety.clearance import Clearance
+from wm_bridge.safety.config import SafetyConfig
 from wm_bridge.sim.sampling import sample_reachable
 from wm_bridge.sim.world import SimWorld
 
@@ -112,6 +115,32 @@ class GoalDirected(Player):
             self.pause -= 1
             if self.pause < 0:
                 self.renew(reference)
+        self.colour = 0.7 * self.colour + 0.3 * self.rng.normal(size=len(self.index))
+        return self.toward(self.pose, reference, self.speed) + 2 * self.noise * self.scale * self.colour
+
+
+class Roaming(Player):
+    """As `./wm play` moves a real arm: postures all over, on straight ways that keep the safety filter's distances."""
+
+    def start(self) -> FloatArray:
+        spec = self.world.spec
+        clearance = Clearance(spec, SafetyConfig.load(spec.safety_path()), spec.groups[ARM])
+        self.roam = Roam(spec, ARM, clearance, self.rng)
+        self.colour = np.zeros(len(self.index))
+        pose = spec.home.copy()
+        pose[self.index] = self.roam.posture()
+        self.renew(pose[self.index])
+        return pose
+
+    def renew(self, near: FloatArray) -> None:
+        """Set out for the next posture."""
+        self.pose = self.roam.goal(near)
+        self.speed = self.rng.uniform(0.7, 1.0)
+        self.noise = self.rng.choice([0.0, 0.0, 0.1, 0.3])
+
+    def action(self, reference: FloatArray) -> FloatArray:
+        if np.max(np.abs(self.pose - reference)) < self.roam.near_rad:
+            self.renew(reference)
         self.colour = 0.7 * self.colour + 0.3 * self.rng.normal(size=len(self.index))
         return self.toward(self.pose, reference, self.speed) + 2 * self.noise * self.scale * self.colour
 
