@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, wait_until
 from ros_probe import SpunNode, use_fast_dds_profile
 
-from wm_bridge.cli.domain import claim_domain_id
-from wm_bridge.cli.environment import run_environment
 from wm_bridge.ros import qos
 from wm_bridge.supervisor import Graph
 
 pytestmark = pytest.mark.slow
+SAFETY = ROOT / "config" / "safety_no_camera.yaml"
 
 
 class Watcher(SpunNode):
@@ -46,35 +43,34 @@ class Watcher(SpunNode):
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Iterator[tuple[int, Watcher]]:
-    environment = run_environment(ROOT, Path(sys.prefix), os.environ)
-    use_fast_dds_profile({**environment, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
-    settings = {"safety": {"config": str(ROOT / "config" / "safety_no_camera.yaml")}}
-    with claim_domain_id() as domain:
-        before, os.environ["ROS_DOMAIN_ID"] = os.environ.get("ROS_DOMAIN_ID"), str(domain)
-        try:
-            with Graph.start("sim", settings, tmp_path_factory.mktemp("run"), ("recorder", "camera", "planner", "goal", "viz"), 90.0):
-                watcher = Watcher(domain)
-                yield domain, watcher
-                watcher.close()
-        finally:
-            os.environ.pop("ROS_DOMAIN_ID")
-            if before is not None:
-                os.environ["ROS_DOMAIN_ID"] = before
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, Watcher]]:
+    """A simulated arm behind its safety node; without a camera, which play does not need."""
+    settings = {"safety": {"config": str(SAFETY)}}
+    with Graph.start("sim", settings, tmp_path_factory.mktemp("run"), ("recorder", "camera", "planner", "goal", "viz"), 90.0, say=lambda text: None) as graph:
+        use_fast_dds_profile(graph.env)
+        watcher = Watcher(graph.domain)
+        yield graph, watcher
+        watcher.close()
 
 
-def begin(domain: int, *words: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "wm_bridge.cli.main", "play", "--domain", str(domain), "--safety-config", str(ROOT / "config" / "safety_no_camera.yaml")]
-    environment = {**run_environment(ROOT, Path(sys.prefix), os.environ), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    return subprocess.Popen([*command, "--seed", "1", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def begin(graph: Graph, *words: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "wm_bridge.cli.main", "play", "--domain", str(graph.domain), "--safety-config", str(SAFETY), "--seed", "1"]
+    return subprocess.Popen([*command, *words], env=graph.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def moves(watcher: Watcher, program: subprocess.Popen) -> None:
-    """Wait until the arm has moved on its way."""
-    wait_until(lambda: watcher.postures, 30.0, "joints")
-    start = watcher.postures[-1]
-    wait_until(lambda: program.poll() is not None or np.abs(watcher.postures[-1] - start).max() > 0.1, 60.0, "the arm moves")
-    assert program.poll() is None, program.communicate()[0]
+def moving(graph: Graph, watcher: Watcher) -> subprocess.Popen:
+    """Play under way; a busy machine, on which the safety node does not hear the driver for a moment, gets three tries."""
+    for _ in range(3):
+        program = begin(graph, "--minutes", "5", "--enable")
+        wait_until(lambda: watcher.postures, 30.0, "joints")
+        start = watcher.postures[-1]
+        wait_until(lambda: program.poll() is not None or np.abs(watcher.postures[-1] - start).max() > 0.1, 60.0, "the arm moves")
+        if program.poll() is None:
+            return program
+        said = program.communicate()[0]
+        if "heartbeat" not in said:
+            break
+    pytest.fail(said)
 
 
 def stands(watcher: Watcher) -> bool:
@@ -82,16 +78,16 @@ def stands(watcher: Watcher) -> bool:
 
 
 def test_without_a_person_s_leave_nothing_moves(lab) -> None:
-    domain, _ = lab
-    said, _ = begin(domain, "--minutes", "0.2").communicate(timeout=90)
+    graph, _ = lab
+    said, _ = begin(graph, "--minutes", "0.2").communicate(timeout=90)
     assert "the safety node is not enabled" in said and "what to do" in said, said
 
 
 def test_it_reaches_postures_one_after_the_other_and_then_stands(lab) -> None:
-    domain, watcher = lab
+    graph, watcher = lab
     for _ in range(3):  # the safety node may latch because a busy machine let nobody hear the driver
         watcher.postures.clear()
-        program = begin(domain, "--minutes", "0.4", "--speed", "1.0", "--enable")
+        program = begin(graph, "--minutes", "0.4", "--speed", "1.0", "--enable")
         said, _ = program.communicate(timeout=150)
         if "heartbeat" not in said:
             break
@@ -106,9 +102,8 @@ def test_it_reaches_postures_one_after_the_other_and_then_stands(lab) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_and_the_arm_stands(lab, number: int) -> None:
-    domain, watcher = lab
-    program = begin(domain, "--minutes", "5", "--enable")
-    moves(watcher, program)
+    graph, watcher = lab
+    program = moving(graph, watcher)
     program.send_signal(number)
     said, _ = program.communicate(timeout=30)
     assert program.returncode == 128 + number and "the arm stands" in said, said
@@ -116,9 +111,8 @@ def test_a_signal_ends_it_and_the_arm_stands(lab, number: int) -> None:
 
 
 def test_a_stop_of_the_safety_node_ends_it_for_good(lab) -> None:
-    domain, watcher = lab
-    program = begin(domain, "--minutes", "5", "--enable")
-    moves(watcher, program)
+    graph, watcher = lab
+    program = moving(graph, watcher)
     assert watcher.call("safety/stop").success
     said, _ = program.communicate(timeout=30)
     assert program.returncode == 3 and "the safety node is not enabled" in said, said

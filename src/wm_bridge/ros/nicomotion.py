@@ -73,6 +73,7 @@ class Motion:
         self._mine: set[int] = set()
         self._temperature: dict[str, float] = {}
         self._problem, self._enabled = "", False
+        self._not_enabled = "the safety node is not heard"
         self._fastest = 1.0
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
@@ -208,7 +209,7 @@ class Motion:
             UserError: it does not.
         """
         if not _until(lambda: self._enabled, timeout_s):
-            raise UserError("the safety node is not enabled", _LEAVE)
+            raise UserError(self._not_enabled, _LEAVE)
 
     @property
     def problem(self) -> str:
@@ -258,8 +259,9 @@ class Motion:
 
     def _on_safety(self, message: Any) -> None:
         self._enabled = bool(message.enabled) and not message.latched
+        self._not_enabled = f"the safety node is not enabled ({message.mode_name} {message.detail})".replace(" )", ")")
         if not self._enabled:
-            self._give_up(f"the safety node is not enabled ({message.mode_name} {message.detail})".replace(" )", ")"))
+            self._give_up(self._not_enabled)
 
     def _on_plan(self, message: Any) -> None:
         if convert.from_time(message.header.stamp) not in self._mine:
@@ -305,7 +307,7 @@ class Motion:
         if time.monotonic() - self._foreign_at < _FOREIGN_S:
             raise UserError("somebody else plans on wm/action", "end the planner's goal first (goal/cancel)")
         if not self._enabled:
-            raise UserError("the safety node is not enabled", _LEAVE)
+            raise UserError(self._not_enabled, _LEAVE)
         self._problem = ""
 
     def _move_hand(self, name: str, percentage: float, close: bool) -> None:
