@@ -17,6 +17,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from wm_bridge.bags.reader import opened
+from wm_bridge.report import runs
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +84,18 @@ def test_without_a_graph_or_with_an_existing_folder_nothing_is_recorded(ros_env:
     assert not (tmp_path / "bag").exists()
     done = subprocess.run(command("--out", str(tmp_path)), env=ros_env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "exists already" in done.stderr
+
+
+def test_a_recording_leaves_a_page_with_what_came_and_what_was_marked(foreign: SpunNode, ros_env: dict[str, str], tmp_path: Path) -> None:
+    words = command("--out", str(tmp_path / "bag"), "--wait", "30", "--quiet", "--note", "at noon")
+    with subprocess.Popen(words, env=ros_env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path) as process:
+        wait_until(lambda: len(heard(tmp_path / "bag").get("/left/joint_states", [])) > 5, 60.0, "joint states in the bag")
+        assert foreign.call("record/success").success
+        wait_until(lambda: "/record/mark" in heard(tmp_path / "bag"), 20.0, "the mark in the bag")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    (run,), _ = runs.find([tmp_path / "runs"])
+    assert (run.kind, run.name, run.figures["marks_success"]) == ("recording", "bag", 1.0) and run.outcome.startswith("whole")
+    assert run.figures["messages"] > 5 and run.figures["bag_mb"] > 0.001 and run.configuration["arguments.note"] == "at noon"
+    assert run.page is not None and str(run.page.relative_to(tmp_path)) in said

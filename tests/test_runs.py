@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from wm_bridge.bench.report import BenchResult
-from wm_bridge.cli import bench
+from wm_bridge.cli import bench, refine
 from wm_bridge.cli import runs as command
 from wm_bridge.errors import UserError
-from wm_bridge.report import runs, training
+from wm_bridge.report import runs, short, training
 from wm_bridge.report.about import flat, made
+from wm_planner.testing import random_checkpoint, synthetic_dataset
 
 
 def old_demo(error: str = "") -> dict[str, object]:
@@ -150,3 +151,22 @@ def test_a_training_leaves_its_curves_on_a_page(tmp_path: Path) -> None:
     run = runs.read(tmp_path)
     assert (run.kind, run.outcome) == ("training", "step 20") and run.figures["hand_cm_h10"] == 3.5
     assert run.configuration["arguments"] == "--data some"
+
+
+def test_a_refinement_leaves_a_page_with_what_was_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = random_checkpoint(tmp_path / "in.safetensors", ("first", "second"))
+    words = ["--checkpoint", str(source), "--data", str(synthetic_dataset(tmp_path / "play", episodes=40)), "--out", str(tmp_path / "fine.safetensors")]
+    assert refine.main([*words, "--steps", "2"]) == 0
+    run = runs.find([tmp_path / "runs"])[0][0]
+    assert (run.kind, run.name, run.figures["steps"]) == ("training", "fine", 2.0) and "fine.safetensors" in run.outcome
+    assert run.configuration["refine.steps"] == "2" and run.page is not None and len(run.configuration["refined_from"]) > 6
+    assert refine.main([*words[:-1], str(tmp_path / "x"), "--checkpoint", str(tmp_path / "none")]) == 2
+    assert len(runs.find([tmp_path / "runs"])[0]) == 1, "what was not made leaves none"
+
+
+def test_a_short_page_shows_its_tables_and_leaves_empty_ones_out(tmp_path: Path) -> None:
+    page = short.make(tmp_path / "a", "robot", "nico", "a <node> died", {"seconds": 2.0}, {"arguments": {"robot": "nico"}}, {"Last warnings": [("driver", "late & slow")], "None": []})
+    text = page.read_text(encoding="utf-8")
+    assert "a &lt;node&gt; died" in text and "late &amp; slow" in text and "<h2>None" not in text and "arguments.robot" in text and "seconds" in text
+    assert short.numbers({"a": {"b": 1, "c": "x"}, "d": True, "e": 0.5}) == {"a.b": 1.0, "e": 0.5}

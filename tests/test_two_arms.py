@@ -18,6 +18,7 @@ from ros_probe import SpunNode, use_fast_dds_profile
 from wm_bridge.cli.domain import claim_domain_id
 from wm_bridge.cli.environment import run_environment
 from wm_bridge.core.types import Trajectory
+from wm_bridge.report import runs
 from wm_bridge.robots import spec as robot_spec
 from wm_bridge.ros import convert, qos
 from wm_bridge.supervisor import Graph
@@ -162,3 +163,6 @@ def test_wm_robot_comes_up_in_order_as_a_dry_run_and_leaves_nothing(tmp_path: Pa
     assert "dry_run: true" in (logs / "driver.yaml").read_text() and "tf_prefix: lab/" in (logs / "viz.yaml").read_text()
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0
+    run = runs.read(tmp_path / "run")
+    assert (run.kind, run.name, run.outcome, run.figures["deaths"]) == ("robot", "nicol dry run", "ended by the operator", 0.0)
+    assert run.configuration["parameters.driver.realtime"] == "False" and run.page is not None

@@ -16,6 +16,7 @@ from wm_planner.vjepa.predictor import ACPredictor, normalise
 
 from wm_bridge.cli import train_ac
 from wm_bridge.errors import UserError
+from wm_bridge.report import runs
 
 torch.set_num_threads(1)
 
@@ -46,13 +47,17 @@ def patches(tmp_path_factory):
     return path
 
 
-def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, data, patches, capsys):
+def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, data, patches, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "ac.safetensors"
     settings = ["steps=120", "batch=16", "horizon=2", "learning_rate=0.003", "warmup=10"]
     argv = ["--data", str(data), "--encoder", str(patches), "--out", str(out), "--width", "32", "--depth", "2", "--heads", "2", "--set", *settings]
     assert train_ac.main(argv) == 0
     card = store.read_header(out).card
     assert card["held_out_error"] < 0.8 * card["held_out_copy_last"] and "held-out error" in capsys.readouterr().out
+    (run,), _ = runs.find([tmp_path / "runs"])
+    assert (run.kind, run.name, run.figures["held_out_error"]) == ("training", "ac", card["held_out_error"])
+    assert run.configuration["train.batch"] == "16" and run.page is not None
     model, encoder = store.load_predictor(out), load_encoder(patches)
     assert model.config.rotary == CORRECTED and (model.config.grid, model.config.action_dim, model.config.period_s) == (2, 2, 0.1)
     # the action that was taken explains the next picture better than its opposite does
@@ -65,7 +70,8 @@ def test_training_beats_copying_the_last_frame_and_the_result_plans(tmp_path, da
     assert better >= 12
 
 
-def test_the_compact_encoder_can_be_trained_on(tmp_path, data):
+def test_the_compact_encoder_can_be_trained_on(tmp_path, data, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     encoder = random_checkpoint(tmp_path / "c.safetensors", config=small_config(("first", "second")))
     argv = ["--data", str(data), "--encoder", str(encoder), "--out", str(tmp_path / "o.safetensors"), "--width", "16", "--depth", "1", "--heads", "2"]
     assert train_ac.main([*argv, "--set", "steps=3", "batch=4", "horizon=3"]) == 0

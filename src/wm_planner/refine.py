@@ -146,8 +146,8 @@ def sharpened(model: WorldModel, snapshots: Snapshots, config: SharpenConfig) ->
     return model, report
 
 
-def main(argv: list[str]) -> int:
-    """Refine a checkpoint and calibrate it."""
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of `./wm refine`."""
     defaults = RefineConfig()
     parser = argparse.ArgumentParser(prog="wm refine", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, help="what `./wm train` wrote")
@@ -162,8 +162,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate, help="peak (default %(default)s)")
     parser.add_argument("--episodes", type=int, default=defaults.episodes, help="episodes to encode at most")
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    args = parser.parse_args(argv)
-    config = dataclasses.replace(defaults, steps=args.steps, episodes=args.episodes, seed=args.seed, learning_rate=args.learning_rate)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
+    """Refine a checkpoint and calibrate it."""
+    args = parse(argv)
+    config = dataclasses.replace(RefineConfig(), steps=args.steps, episodes=args.episodes, seed=args.seed, learning_rate=args.learning_rate)
     try:
         torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)

@@ -49,7 +49,7 @@ COMMANDS = {
     "models": Command("wm_planner.registry", "which checkpoints there are, their lineage and figures"),
     "compare": Command("wm_bridge.cli.compare", "which of two checkpoints predicts better on held-out episodes, with intervals"),
     "train-ac": Command("wm_bridge.cli.train_ac", "train an action-conditioned predictor over a frozen encoder"),
-    "refine": Command("wm_planner.refine", "second training stage: predictor and prior on frozen latents"),
+    "refine": Command("wm_bridge.cli.refine", "second training stage: predictor and prior on frozen latents"),
     "calibrate-trust": Command("wm_bridge.cli.calibrate_trust", "what is usual for robot, camera and model, from bags or simulation"),
     "eval": Command("wm_planner.evaluate", "score a checkpoint on held-out data"),
 }

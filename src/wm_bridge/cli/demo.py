@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from wm_bridge.cli.demo_progress import LiveLine, describe, left
+from wm_bridge.cli.node_facts import node_facts
 from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.errors import UserError
 from wm_bridge.supervisor import Graph
@@ -307,15 +308,8 @@ class Demo:
     # After --------------------------------------------------------------------------------
 
     def _note_nodes(self, graph: Graph) -> None:
-        """CPU time and log of each node, before they are stopped."""
-        nodes = {}
-        for name in graph.nodes:
-            log = graph.log(name)
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
-            loud = [line for line in lines if re.search(r"\[(WARN|ERROR|FATAL)\]|Traceback|what to do", line)]
-            cpu = cpu_seconds(graph.process(name).pid) if graph.alive(name) else None
-            nodes[name] = {"cpu_s": cpu and cpu[0], "cpu_percent": cpu and cpu[1], "log": f"logs/{name}.log", "warnings": len(loud), "last_warnings": loud[-3:]}
-        self.facts.values["nodes"] = nodes
+        """What each node used and said, before they are stopped."""
+        self.facts.values["nodes"] = node_facts(graph)
         self.facts.values["deaths"] = [str(death).splitlines()[0] for death in graph.deaths]
 
     def _configuration(self) -> dict[str, Any]:
@@ -372,18 +366,6 @@ def process_start() -> float:
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     age = float(Path("/proc/uptime").read_text().split()[0]) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
     return time.monotonic() - age
-
-
-def cpu_seconds(pid: int) -> tuple[float, float] | None:
-    """CPU time of a process, s, and its share of one core since it was started, %; None when it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    tick = os.sysconf("SC_CLK_TCK")
-    used = (int(fields[11]) + int(fields[12])) / tick
-    age = float(Path("/proc/uptime").read_text().split()[0]) - int(fields[19]) / tick
-    return round(used, 2), round(100 * used / max(age, 0.01), 1)
 
 
 def shipped_checkpoint_path(robot: str) -> Path:

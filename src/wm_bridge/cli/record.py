@@ -11,6 +11,7 @@ import termios
 import threading
 import time
 import tty
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
 
     clock = _look(arguments.wait, arguments.namespace)
     nodes: list[RecorderNode] = []
+    begin = time.monotonic()
 
     def make() -> Node:
         nodes.append(RecorderNode())
@@ -55,7 +57,20 @@ def main(argv: list[str]) -> int:
         return code
     node = nodes[0]
     print(f"{out}: {node.messages} messages" + (f"\n{node.problem}" if node.problem else ""), flush=True)
+    print(f"page {_page(node, out, arguments, time.monotonic() - begin)}", flush=True)
     return 1 if node.problem else code
+
+
+def _page(node: Any, out: Path, arguments: argparse.Namespace, seconds: float) -> Path:
+    """What was recorded, under ``runs``."""
+    from wm_bridge.report import short
+    from wm_bridge.report.runs import new_folder
+
+    marks = Counter(node.labels)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
+    figures = {"seconds": seconds, "messages": node.messages, "bag_mb": size, **{f"marks_{label}": count for label, count in marks.items()}}
+    outcome = node.problem or f"whole: {out}"
+    return short.make(new_folder("record", out.name), "recording", out.name, outcome, figures, {"arguments": vars(arguments)})
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

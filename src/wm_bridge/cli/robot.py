@@ -9,14 +9,17 @@ import argparse
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from wm_bridge import arguments
+from wm_bridge.cli.node_facts import node_facts
 from wm_bridge.errors import UserError
 from wm_bridge.graph import Parameter
+from wm_bridge.report import short
 from wm_bridge.supervisor import Graph
 
 _SWITCH = "dry_run"
@@ -39,12 +42,32 @@ def main(argv: list[str]) -> int:
         signal.signal(number, lambda *_: stop.set())
     print(f"starting {values['robot']}: {'LIVE, it can move' if args.live else 'dry run, nothing is sent'}", flush=True)
     given = {"namespace": args.namespace, "tf_prefix": args.tf_prefix, "also": plan.also}
-    with Graph.start("robot", overrides, args.out, plan.skip, args.wait, cameras=plan.cameras, **given) as graph:
-        where = f"/{args.namespace.strip('/')}/" if args.namespace else "/"
-        print(f"running in ROS_DOMAIN_ID={graph.domain} under {where}, logs in {graph.run_dir}; Ctrl-C stops the arm, then all", flush=True)
-        while not stop.wait(0.2):
-            graph.check()
+    graph, outcome, begin = None, "ended by the operator", time.monotonic()
+    try:
+        with Graph.start("robot", overrides, args.out, plan.skip, args.wait, cameras=plan.cameras, **given) as graph:
+            where = f"/{args.namespace.strip('/')}/" if args.namespace else "/"
+            print(f"running in ROS_DOMAIN_ID={graph.domain} under {where}, logs in {graph.run_dir}; Ctrl-C stops the arm, then all", flush=True)
+            while not stop.wait(0.2):
+                graph.check()
+    except UserError as error:
+        outcome = str(error).partition("\n")[0]
+        raise
+    finally:
+        if graph is not None:
+            print(f"page {_page(graph, values, overrides, outcome, time.monotonic() - begin)}", flush=True)
     return 0
+
+
+def _page(graph: Graph, values: dict[str, str], overrides: dict[str, dict[str, Parameter]], outcome: str, seconds: float) -> Path:
+    """How the graph ran, in its folder; made when all stands still."""
+    facts = node_facts(graph)
+    figures = {"seconds": seconds, "deaths": len(graph.deaths), "warnings": sum(node["warnings"] for node in facts.values())}
+    parts = {
+        "Nodes that ended": [(death.name, str(death).splitlines()[0]) for death in graph.deaths],
+        "Last warnings": [(name, line) for name, node in facts.items() for line in node["last_warnings"]],
+    }
+    name = f"{values['robot']} {'dry run' if values[_SWITCH] == 'true' else 'live'}"
+    return short.make(graph.run_dir, "robot", name, outcome, figures, {"arguments": values, "parameters": overrides}, parts)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

@@ -132,6 +132,11 @@ class RecorderNode(Node):
         """Why recording has stopped; "" while it goes on."""
         return self._problem
 
+    @property
+    def labels(self) -> list[str]:
+        """Of all marks so far."""
+        return [mark["mark"].split(":")[0].strip() for mark in self._marks]
+
     def mark(self, label: str) -> None:
         """Say on ``record/mark`` what has happened; recorded like any message."""
         self._mark.publish(String(data=label))
@@ -292,7 +297,7 @@ class RecorderNode(Node):
 
     def _custom(self) -> dict[str, str]:
         """The same for metadata.yaml, with marks instead of files."""
-        verdicts = [mark["mark"].split(":")[0].strip() for mark in self._marks]
+        verdicts = self.labels
         last = next((verdict for verdict in reversed(verdicts) if verdict in ("success", "failure")), "")
         texts = json.dumps(self._info["config"], sort_keys=True).encode()
         found = {name: str(self._info[name]) for name in ("git", "robot", "operator", "note")}

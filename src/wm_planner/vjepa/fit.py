@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,8 +120,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(args: argparse.Namespace, data: Dataset, forward: Forward | None = None) -> None:
-    """Train and write one predictor.
+def train(args: argparse.Namespace, data: Dataset, forward: Forward | None = None) -> dict[str, Any]:
+    """Train and write one predictor; returns the card that was written with it.
 
     Args:
         args: of ``make_parser``. forward: places the tool of the data's joints; None: the actions are those of joints.
@@ -153,3 +154,4 @@ def train(args: argparse.Namespace, data: Dataset, forward: Forward | None = Non
     }
     store.write(args.out, {store.PREDICTOR + n: t for n, t in model.state_dict().items()}, store.Header(shape, {}, card))
     print(f"wrote {args.out}: held-out error {error:.4f} of one step, under other actions {foreign:.4f}, copying the last frame {copied:.4f}")
+    return card
