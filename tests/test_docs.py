@@ -158,6 +158,13 @@ def test_every_field_of_every_message_is_on_its_page(site: dict[str, str]) -> No
     assert seen > 100 and "`REPLAYED` | 64" in site["reference/messages.md"]
 
 
+def test_every_field_and_constant_of_a_message_says_what_it_is() -> None:
+    files = [file for file in (ROOT / messages.PACKAGE).glob("*/*.*") if file.suffix in (".msg", ".srv", ".action")]
+    entries = [(file.name, entry) for file in files for part in messages.read(file) for group in part for entry in group.entries]
+    assert len(entries) > 150
+    assert [f"{name}: {entry.name}" for name, entry in entries if len(entry.comment) < 2] == [], "say unit, frame and meaning behind it"
+
+
 def test_a_line_that_is_no_field_is_refused(tmp_path: Path) -> None:
     (tmp_path / "Odd.msg").write_text("# What it is\nfloat64 x    # m\nfloat64\n")
     with pytest.raises(ValueError, match="Odd.msg, line 3"):
