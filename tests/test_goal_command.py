@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from wm_bridge.cli import goal, view
-from wm_bridge.cli.domain import claim_domain_id, find_domain, running_domains
+from wm_bridge.cli.domain import find_domain, running_domains
 from wm_bridge.errors import UserError
 
 
@@ -78,22 +78,31 @@ def test_one_kind_of_goal_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_graph_is_the_one_named_or_the_only_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def process(number: int, command: str, environment: str) -> None:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "cmdline").write_text(command.replace(" ", "\0"))
+        (folder / "environ").write_text(environment.replace(" ", "\0"))
+
     monkeypatch.delenv("ROS_DOMAIN_ID", raising=False)
+    process(1, "python -m other.program", "ROS_DOMAIN_ID=9")
+    (tmp_path / "2").mkdir()  # a process that has just ended, or another user's
     with pytest.raises(UserError, match="no graph runs"):
-        find_domain(None, tmp_path)
-    with claim_domain_id(tmp_path) as first:
-        assert running_domains(tmp_path) == (first,) and find_domain(None, tmp_path) == first
-        with claim_domain_id(tmp_path) as second:
-            with pytest.raises(UserError, match="several graphs") as caught:
-                find_domain(None, tmp_path)
-            assert str(first) in str(caught.value) and str(second) in str(caught.value)
-            assert find_domain(second, tmp_path) == second
-            monkeypatch.setenv("ROS_DOMAIN_ID", "77")
-            assert find_domain(None, tmp_path) == 77
+        find_domain(None, processes=tmp_path)
+    assert find_domain(None, 0, tmp_path) == 0
+    process(3, "python -m wm_bridge.nodes.safety", "HOME=/ ROS_DOMAIN_ID=5 A=b=c")
+    process(4, "python -m wm_bridge.nodes.driver", "ROS_DOMAIN_ID=5")
+    assert running_domains(tmp_path) == (5,) and find_domain(None, processes=tmp_path) == find_domain(None, 0, tmp_path) == 5
+    process(5, "python -m wm_bridge.nodes.safety", "HOME=/")  # ROS's own default
+    for otherwise in (None, 0):
+        with pytest.raises(UserError, match="several graphs run here, in the domains 0, 5"):
+            find_domain(None, otherwise, tmp_path)
+    assert find_domain(7, processes=tmp_path) == 7
+    monkeypatch.setenv("ROS_DOMAIN_ID", "77")
+    assert find_domain(None, processes=tmp_path) == 77
     monkeypatch.setenv("ROS_DOMAIN_ID", "x")
     with pytest.raises(UserError, match="expected a number"):
-        find_domain(None, tmp_path)
-    assert running_domains(tmp_path) == ()
+        find_domain(None, processes=tmp_path)
 
 
 def test_a_view_for_other_machines_asks_for_a_token() -> None:

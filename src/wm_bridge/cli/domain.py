@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wm_bridge.errors import UserError
 
+_PROCESSES = Path("/proc")
 FIRST, LAST = 1, 101  # 0 is everyone's default; above 101 the UDP ports meet Linux' ephemeral ones
 
 
@@ -43,24 +44,25 @@ def claim_domain_id(folder: Path | None = None) -> Iterator[int]:
     raise UserError(f"all ROS domains from {FIRST} to {LAST} are in use ({folder})", "stop some of the running graphs, or set ROS_DOMAIN_ID yourself")
 
 
-def running_domains(folder: Path | None = None) -> tuple[int, ...]:
-    """Domains that running graphs of this machine hold, in order."""
-    folder = folder or Path(tempfile.gettempdir()) / "wm-ros-domains"
-    found = []
-    for domain in range(FIRST, LAST + 1):
-        file = folder / f"{domain}.lock"
-        if not file.is_file():
+def running_domains(processes: Path = _PROCESSES) -> tuple[int, ...]:
+    """Domains in which nodes of this project run on this machine, in order, as far as this user may know."""
+    found = set()
+    for process in processes.glob("[0-9]*"):
+        try:
+            if b"wm_bridge.nodes." not in (process / "cmdline").read_bytes():
+                continue
+            pairs = dict(pair.split(b"=", 1) for pair in (process / "environ").read_bytes().split(b"\0") if b"=" in pair)
+        except OSError:
             continue
-        handle = _try_lock(file)
-        if handle is None:
-            found.append(domain)
-        else:
-            os.close(handle)
-    return tuple(found)
+        found.add(int(pairs.get(b"ROS_DOMAIN_ID") or b"0"))
+    return tuple(sorted(found))
 
 
-def find_domain(asked: int | None, folder: Path | None = None) -> int:
+def find_domain(asked: int | None, otherwise: int | None = None, processes: Path = _PROCESSES) -> int:
     """The domain of the graph that a command is meant for: the one asked for, ROS_DOMAIN_ID, or the only one that runs.
+
+    Args:
+        otherwise: where none runs on this machine; None = that is an error.
 
     Raises:
         UserError: none runs on this machine, or several do.
@@ -72,12 +74,14 @@ def find_domain(asked: int | None, folder: Path | None = None) -> int:
         if not told.isdecimal():
             raise UserError(f"ROS_DOMAIN_ID is {told!r}, expected a number", "export ROS_DOMAIN_ID=N, or --domain N", 2)
         return int(told)
-    found = running_domains(folder)
+    found = running_domains(processes)
     if len(found) == 1:
         return found[0]
-    if not found:
+    if found:
+        raise UserError(f"several graphs run here, in the domains {', '.join(map(str, found))}", f"name one: --domain {found[0]}", 2)
+    if otherwise is None:
         raise UserError("no graph runs on this machine", "start one (./wm demo --view), or name the domain of another machine's: --domain N", 2)
-    raise UserError(f"several graphs run here, in the domains {', '.join(map(str, found))}", f"name one: --domain {found[0]}", 2)
+    return otherwise
 
 
 def _try_lock(file: Path) -> int | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from wm_bridge.cli.domain import find_domain, running_domains
 from wm_bridge.errors import UserError
 
 _QUIET = ("/rosout", "/parameter_events")  # written by every node, also by this one
@@ -30,8 +31,7 @@ def main(argv: list[str]) -> int:
     arguments = _parse(argv)
     if arguments.mend is not None:
         return _mend(arguments.mend, arguments.out)
-    if arguments.domain is not None:
-        os.environ["ROS_DOMAIN_ID"] = str(arguments.domain)
+    os.environ["ROS_DOMAIN_ID"] = str(find_domain(arguments.domain, otherwise=0))
     out = (arguments.out or Path("bags") / time.strftime("%Y%m%d-%H%M%S")).absolute()
     if out.exists():
         raise UserError(f"cannot record to {out}: it exists already", "choose a new folder: --out FOLDER", 2)
@@ -76,7 +76,7 @@ def _page(node: Any, out: Path, arguments: argparse.Namespace, seconds: float) -
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./wm record", description=__doc__)
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="of the bag; must not exist (default bags/DATE-TIME)")
-    parser.add_argument("--domain", type=int, help="ROS domain of the graph (default: ROS_DOMAIN_ID, else 0)")
+    parser.add_argument("--domain", type=int, help="ROS_DOMAIN_ID of the graph (default: the one that runs here, else 0)")
     parser.add_argument("--namespace", default="", help="of the graph")
     parser.add_argument("--images", default="png", choices=("raw", "png", "jpeg", "none"), help="colour pictures (default png: without loss)")
     parser.add_argument("--storage", default="mcap", choices=("mcap", "sqlite3"))
@@ -135,20 +135,6 @@ def _wait(node: Any, wait_s: float, prefix: str = "") -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.1)
-
-
-def running_domains() -> list[int]:
-    """ROS domains in which nodes of this project run on this machine, as far as this user may know."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"wm_bridge.nodes." not in (process / "cmdline").read_bytes():
-                continue
-            pairs = dict(pair.split(b"=", 1) for pair in (process / "environ").read_bytes().split(b"\0") if b"=" in pair)
-        except OSError:
-            continue
-        found.add(int(pairs.get(b"ROS_DOMAIN_ID", b"0")))
-    return sorted(found)
 
 
 def _accompany(node: Any, duration_s: float, quiet: bool) -> None:
