@@ -1,10 +1,12 @@
 """USB cameras: what is asked of V4L2, unplugged and dead devices, rectified pictures. The device is made of software.
 
-Only OpenCV's own V4L2 code is missing here: the kernel of the test machines has no video devices.
+OpenCV's own V4L2 code and the kernel's are missing here: `v4l2_guest.py` tests with them.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 
 import cv2
@@ -29,7 +31,7 @@ class Webcam:
     """
 
     formats: tuple[str, ...] = ("MJPG", "YUYV")
-    manual_exposure = True
+    manual_exposure, longest, fastest = True, 10_000.0, 60.0
     plugged, dead, note_s = True, False, 0.005
     opened: list[tuple[str, int]] = []
     asked: list[tuple[int, float]] = []
@@ -52,7 +54,7 @@ class Webcam:
             return False
         if what in (cv2.CAP_PROP_EXPOSURE, cv2.CAP_PROP_AUTO_EXPOSURE) and not self.manual_exposure:
             return False
-        self.values[what] = value
+        self.values[what] = min(value, {cv2.CAP_PROP_FPS: self.fastest, cv2.CAP_PROP_EXPOSURE: self.longest}.get(what, value))
         return True
 
     def get(self, what: int) -> float:
@@ -61,11 +63,23 @@ class Webcam:
         return float(self.values.get(what, 0))
 
     def grab(self) -> bool:
-        time.sleep(0.005)
-        while Webcam.dead and Webcam.plugged:
+        """As OpenCV's, which waits for a silent device as long as it was told to."""
+        until = time.monotonic() + float(os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"])
+        while Webcam.dead and time.monotonic() < until:
             time.sleep(0.005)
-        self.level += 1
-        return Webcam.plugged
+        return Webcam.plugged and not Webcam.dead
+
+    @staticmethod
+    def waitAny(streams: list[Webcam], timeout_ns: int) -> tuple[bool, list[int]]:
+        """As OpenCV's: it grabs the picture that came."""
+        until = time.monotonic() + timeout_ns * 1e-9
+        time.sleep(0.005)
+        while Webcam.dead and Webcam.plugged and time.monotonic() < until:
+            time.sleep(0.005)
+        if not Webcam.plugged:
+            raise cv2.error("Error is reported for camera stream")
+        streams[0].level += not Webcam.dead
+        return not Webcam.dead, []
 
     def retrieve(self) -> tuple[bool, np.ndarray]:
         return True, np.full((HEIGHT, WIDTH, 3), (0, 0, min(self.level, 255)), np.uint8)
@@ -73,7 +87,7 @@ class Webcam:
 
 @pytest.fixture(autouse=True)
 def webcam(monkeypatch):
-    for name, value in {"formats": ("MJPG", "YUYV"), "manual_exposure": True, "plugged": True, "dead": False, "opened": [], "asked": []}.items():
+    for name, value in {"formats": ("MJPG", "YUYV"), "manual_exposure": True, "longest": 10_000.0, "fastest": 60.0, "plugged": True, "dead": False, "opened": [], "asked": []}.items():
         monkeypatch.setattr(Webcam, name, value)
     return Webcam
 
@@ -112,7 +126,9 @@ def test_exposure_is_automatic_unless_it_is_asked_for(by_id, webcam):
     [
         ({"formats": ("YUYV",)}, {}, "gives 'YUYV' pictures, MJPG was asked for", "--list-formats-ext"),
         ({"manual_exposure": False}, {"exposure_us": 5000.0}, "takes no exposure", "exposure_us 0"),
+        ({"longest": 500.0}, {"exposure_us": 80_000.0}, "takes no exposure of 80000 us", "v4l2-ctl -L"),
         ({"plugged": False}, {}, "cannot open", "path"),
+        ({"fastest": 12.5}, {"fps": 30.0}, "gives 12.5 pictures a second of 64x48, 30 were asked for", "rate_hz to 12.5"),
     ],
 )
 def test_what_the_device_cannot_do_says_what_to_do(by_id, monkeypatch, world, settings, word, remedy):
@@ -150,8 +166,21 @@ def test_a_dead_camera_is_told_in_time_and_does_not_hold_up_the_end(by_id, monke
         with pytest.raises(CameraError, match="no picture for 0.1 s"):
             for _ in range(3):
                 camera.read()
+        thread = camera._reader._thread
+        camera.disconnect()
+        assert not thread.is_alive(), "it lets go of the silent device: who still holds it could not open it again"
         assert time.monotonic() - began < 2.0
-        monkeypatch.setattr(Webcam, "dead", False)
+
+
+def test_the_first_picture_may_come_late(by_id, monkeypatch):
+    monkeypatch.setattr(Webcam, "dead", True)
+    with usb(by_id, timeout_s=0.1, start_s=20.0) as camera:
+        threading.Timer(0.5, lambda: setattr(Webcam, "dead", False)).start()
+        assert camera.read().image[0, 0, 0] > 0
+        monkeypatch.setattr(Webcam, "dead", True)
+        with pytest.raises(CameraError, match="no picture for 0.1 s"):
+            for _ in range(3):
+                camera.read()
 
 
 def test_the_newest_picture_is_given_each_once_with_the_time_that_the_device_noted(by_id, monkeypatch):

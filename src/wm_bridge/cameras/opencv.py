@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from wm_bridge.core.types import Frame
 BY_ID = Path("/dev/v4l/by-id")
 _MANUAL, _AUTOMATIC = 1, 3  # exposure_auto of V4L2: manual, aperture priority
 _EXPOSURE_US = 100.0  # unit of exposure_time_absolute of V4L2
+_SLOWEST = 0.7  # of the rate that was asked for; below, diagnostics would call every picture late
 _BUFFERS = 2  # one that is filled and one that is read: with a single one a driver drops every other picture
 
 
@@ -26,7 +28,7 @@ class OpenCVSettings:
     Attributes:
         source: device number, device (``/dev/v4l/by-id/...`` stays the same camera), video file, or stream address.
         width, height: pixels; anything else is an error.
-        fps: rate of a device, and of a file in real time.
+        fps: rate of a device, which may give somewhat less, and of a file in real time.
         pixel_format: of a device, four letters as in ``v4l2-ctl --list-formats``: MJPG, YUYV ...; empty: as it is.
         exposure_us: of a device; 0: automatic.
         fovy_deg: vertical field of view of a pinhole that is assumed without calibration.
@@ -34,7 +36,7 @@ class OpenCVSettings:
         calibration: intrinsics and distortion, of pictures of this size.
         loop: begin a file again at its end.
         real_time: a file at ``fps``, its newest picture; False: every picture, as fast as asked.
-        timeout_s: no picture for this long is an error.
+        timeout_s: no picture for this long is an error. start_s: longer than that for the first one; USB cameras begin slowly.
     """
 
     source: int | str | Path = 0
@@ -49,12 +51,14 @@ class OpenCVSettings:
     loop: bool = False
     real_time: bool = True
     timeout_s: float = 1.0
+    start_s: float = 3.0
 
     def __post_init__(self) -> None:
         if len(self.pixel_format) not in (0, 4):
             raise ValueError(f"pixel_format must have four letters, as MJPG or YUYV, got '{self.pixel_format}'")
-        if not (0.0 < self.fps <= 1000.0 and 0.0 <= self.exposure_us <= 1e7 and self.timeout_s > 0.0):
-            raise ValueError(f"fps, exposure_us or timeout_s is out of range: {self.fps}, {self.exposure_us}, {self.timeout_s}")
+        if not (0.0 < self.fps <= 1000.0 and 0.0 <= self.exposure_us <= 1e7 and self.timeout_s > 0.0 and self.start_s > 0.0):
+            times = f"{self.timeout_s}, {self.start_s}"
+            raise ValueError(f"fps, exposure_us, timeout_s or start_s is out of range: {self.fps}, {self.exposure_us}, {times}")
 
 
 class OpenCVCamera(Camera):
@@ -89,6 +93,7 @@ class OpenCVCamera(Camera):
         self._path = Path(f"/dev/video{text}") if text.isdigit() else Path(text)
         self._is_stream = "://" in text
         self._reader: Reader | None = None
+        self._waiting_s = 0.0
 
     @property
     def info(self) -> CameraInfo:
@@ -101,6 +106,8 @@ class OpenCVCamera(Camera):
         if not self._is_stream and not self._path.exists():
             raise CameraError(f"there is no {self._path}", self._remedy())
         is_device = not self._is_stream and (self._path.is_char_device() or self._path.is_relative_to("/dev"))
+        # Seconds for which OpenCV holds a device that is silent from the start, ten by default; read once in a process.
+        os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
         source = str(self._settings.source) if self._is_stream else str(self._path.resolve())  # by-id is a link that moves
         capture = (self._open_capture or cv2.VideoCapture)(source, cv2.CAP_V4L2 if is_device else cv2.CAP_ANY)
         try:
@@ -117,6 +124,7 @@ class OpenCVCamera(Camera):
         is_file = not is_device and not self._is_stream
         every = is_file and not self._settings.real_time
         period_s = 1.0 / self._settings.fps if is_file and self._settings.real_time else 0.0
+        self._waiting_s = max(self._settings.start_s, self._settings.timeout_s)
         self._reader = Reader(capture, self._now_ns, period_s, is_file and self._settings.loop, every, is_device)
 
     def _configure(self, capture: Any) -> None:
@@ -137,12 +145,18 @@ class OpenCVCamera(Camera):
                 f"camera {settings.source} gives {given!r} pictures, {settings.pixel_format} was asked for",
                 f"set pixel_format to one of v4l2-ctl --list-formats-ext -d {self._path}, or leave it empty",
             )
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        if 0.0 < rate < _SLOWEST * settings.fps:  # 0: the device does not tell
+            raise CameraError(
+                f"camera {settings.source} gives {rate:.3g} pictures a second of {settings.width}x{settings.height}, {settings.fps:.3g} were asked for",
+                f"set rate_hz to {rate:.3g}, or another size or pixel_format of v4l2-ctl --list-formats-ext -d {self._path}",
+            )
         if not settings.exposure_us:
             capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _AUTOMATIC)  # what has no such control is automatic
-        elif not (
-            capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL)
-            and capture.set(cv2.CAP_PROP_EXPOSURE, round(settings.exposure_us / _EXPOSURE_US))
-        ):
+            return
+        asked = max(1, round(settings.exposure_us / _EXPOSURE_US))
+        taken = capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, _MANUAL) and capture.set(cv2.CAP_PROP_EXPOSURE, asked)
+        if not taken or abs(capture.get(cv2.CAP_PROP_EXPOSURE) / asked - 1.0) > 0.1:  # a driver brings it into the camera's range, silently
             raise CameraError(f"camera {settings.source} takes no exposure of {settings.exposure_us:.0f} us",
                               f"see its range with v4l2-ctl -L -d {self._path}; exposure_us 0 leaves it to the camera")  # fmt: skip
 
@@ -155,11 +169,11 @@ class OpenCVCamera(Camera):
         import cv2
 
         assert self._reader is not None
-        taken = self._reader.take(self._settings.timeout_s)
+        taken = self._reader.take(self._waiting_s)
         if taken is None:
-            ended = self._reader.ended
-            what = "gives no more pictures" if ended else f"gave no picture for {self._settings.timeout_s:.1f} s"
+            what = "gives no more pictures" if self._reader.ended else f"gave no picture for {self._waiting_s:.1f} s"
             raise CameraError(f"camera {self._settings.source} {what}", self._why_silent())
+        self._waiting_s = self._settings.timeout_s
         picture, stamp_ns = taken
         if picture.shape[:2] != (self._info.height, self._info.width):
             raise self._wrong_size(picture.shape[1], picture.shape[0])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MS = 1_000_000  # nanoseconds
+_LOOK_NS = 100_000_000  # a device is waited for this long, then once more if anybody still wants its pictures
 _OLDEST_NS = 1_000_000_000  # a device's note of a picture's time is believed up to this age
 
 
@@ -23,14 +24,14 @@ class Reader:
         period_s: between two pictures of a file; 0: as they come.
         loop: begin again at the end.
         every: wait until a picture is taken before the next one is read; else the newest one counts.
-        noted: the capture tells the steady time at which each picture came (V4L2).
+        device: V4L2: it can be waited for, and notes the steady time at which each picture came.
     """
 
     def __init__(
-        self, capture: Any, now_ns: Callable[[], int], period_s: float = 0.0, loop: bool = False, every: bool = False, noted: bool = False
+        self, capture: Any, now_ns: Callable[[], int], period_s: float = 0.0, loop: bool = False, every: bool = False, device: bool = False
     ) -> None:
         self._capture, self._now_ns = capture, now_ns
-        self._period_s, self._loop, self._every, self._noted = period_s, loop, every, noted
+        self._period_s, self._loop, self._every, self._device = period_s, loop, every, device
         self._changed = threading.Condition()
         self._kept: tuple[NDArray[np.uint8], int] | None = None
         self._closing = False
@@ -56,6 +57,8 @@ class Reader:
     def _run(self) -> None:
         due = time.monotonic()
         try:
+            if self._device:
+                self._capture.grab()  # begins the stream, with a picture or without: waitAny takes a silent beginning for an error
             while not self._closing and self._grab():
                 stamp_ns = self._stamp()
                 good, picture = self._capture.retrieve()
@@ -76,6 +79,8 @@ class Reader:
                 self._changed.notify_all()
 
     def _grab(self) -> bool:
+        if self._device:
+            return self._wait()
         if self._capture.grab():
             return True
         if not self._loop:
@@ -85,10 +90,22 @@ class Reader:
         self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
         return bool(self._capture.grab())
 
+    def _wait(self) -> bool:
+        """Grab a device's next picture; a plain ``grab`` would hold a silent device for ten seconds, and nobody could open it again."""
+        import cv2
+
+        try:
+            while not self._closing:
+                if self._capture.waitAny([self._capture], _LOOK_NS)[0]:
+                    return True
+        except cv2.error:  # unplugged
+            pass
+        return False
+
     def _stamp(self) -> int:
         """Node time at which the picture was there."""
         now_ns = self._now_ns()
-        if not self._noted:
+        if not self._device:
             return now_ns
         import cv2
 
