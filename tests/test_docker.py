@@ -120,6 +120,16 @@ def test_the_planner_gets_the_gpu_and_nothing_that_moves() -> None:
     assert not hosts[0] & hosts[1], "a node would run twice"
 
 
+def test_the_entry_point_takes_the_distribution_of_the_image(tmp_path: Path) -> None:
+    """BASE may be another one than Jazzy; the script is run with its folders moved."""
+    for folder, name in (("opt/ros/kilted", "setup.bash"), ("opt/wm/ros2_ws/install", "setup.bash")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_text(f"export SOURCED=$SOURCED:{folder}\n")
+    script = (ROOT / "docker" / "entrypoint.sh").read_text().replace("/opt/", f"{tmp_path}/opt/")
+    done = subprocess.run(["bash", "-c", script, "entrypoint", "printenv", "SOURCED"], env={"PATH": os.environ["PATH"], "ROS_DISTRO": "kilted"}, capture_output=True, text=True)
+    assert done.stdout == ":opt/ros/kilted:opt/wm/ros2_ws/install\n", done.stderr
+
+
 def test_udev_rules_are_well_formed_and_set_the_latency_timer() -> None:
     pair = re.compile(r'(ACTION|SUBSYSTEM|DRIVER|ATTRS?\{\w+\}|ENV\{\w+\}|GROUP|MODE|SYMLINK)(==|=|\+=)"([^"]+)"$')
     rules = [line for line in RULES.read_text().splitlines() if line and not line.startswith("#")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import struct
 
@@ -152,6 +153,61 @@ def test_what_cannot_be_read_says_why(foreign, checkout, break_it, word, remedy)
     with pytest.raises(UserError, match=word) as error:
         new_robot.main(break_it(foreign))
     assert remedy in error.value.remedy
+
+
+SMALL = """<robot name="x"><link name="base"><collision><geometry><box size="1 1 1"/></geometry></collision></link><link name="a"><inertial>
+<mass value="1"/><inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial><collision><geometry><sphere radius="0.1"/></geometry></collision></link>
+<joint name="j" type="revolute"><parent link="base"/><child link="a"/><origin xyz="0 0 2"/><axis xyz="0 1 0"/>
+<limit lower="-2" upper="2" velocity="1" effort="30"/></joint></robot>"""
+
+
+@pytest.mark.parametrize(
+    "old, new, word",
+    [
+        ("-2", "${-pi}", "is a xacro file"),
+        ("-2", "two", "limit of joint j: lower='two' is not a number"),
+        ("0 0 2", "0,0,2", "origin of joint j: xyz='0,0,2' is not 3 numbers"),
+        ("0 1 0", "0 0 0", "axis of joint j has no direction"),
+        ("1 1 1", "-1 1 1", "size='-1 1 1' is not 3 positive numbers"),
+        ('<sphere radius="0.1"/>', "", "a collision shape of link a is empty"),
+        ("sphere", "capsule", "is capsule, not one of box, cylinder, mesh, sphere"),
+        ('<inertia ixx="1"', '<wrong ixx="1"', "2 collision shapes, 1 of them can be read"),
+        ("revolute", "screw", "has the type 'screw', known are revolute"),
+        ('<child link="a"/>', '<child link="gone"/>', "the child of joint j is no link: gone"),
+        ('<parent link="base"/>', "", "the parent of joint j is no link: None"),
+        ('<parent link="base"/>', '<parent link="a"/>', "link a hangs on itself"),
+        ("</robot>", '<link name="island"/></robot>', "base, island hang on nothing"),
+        ("</robot>", '<link name="a"/></robot>', "two links are called 'a'"),
+        ('<joint name="j"', '<joint name="a"', "a link and a joint are both called 'a'"),
+        ('<robot name="x">', "<robot>", "the robot has no name"),
+        ("collision", "nothing", "has no collision shapes"),
+    ],
+)
+def test_a_urdf_that_is_wrong_is_refused_with_what_is_wrong_and_nothing_is_written(old, new, word, checkout, tmp_path):
+    path = tmp_path / "odd.urdf"
+    assert old in SMALL
+    path.write_text(SMALL.replace(old, new))
+    with pytest.raises(UserError, match=re.escape(word)):
+        new_robot.main([str(path)])
+    assert not list(checkout.rglob("*odd*"))
+
+
+@pytest.mark.parametrize(
+    "old, new, joint, upper, said",
+    [
+        ('upper="2"', 'upper="inf"', "j", 3.14, "joint j has no limits"),
+        ('lower="-2" upper="2"', 'lower="-180" upper="180"', "j", 180.0, "are these degrees?"),
+        ('name="j"', 'name="on"', "on", 2.0, ""),
+        ('name="j"', 'name="joint: {1}"', "joint: {1}", 2.0, ""),
+    ],
+)
+def test_a_urdf_that_is_odd_is_read_with_a_word_about_it(old, new, joint, upper, said, checkout, tmp_path, capsys):
+    path = tmp_path / "odd one.urdf"
+    path.write_text(SMALL.replace(old, new))
+    assert new_robot.main([str(path)]) == 0
+    spec = robots.load("odd_one")
+    assert (spec.joint_names, spec.upper.tolist()) == ((joint,), [upper])
+    assert said in capsys.readouterr().out
 
 
 def test_a_damaged_mesh_is_named(foreign, checkout, tmp_path):

@@ -116,6 +116,7 @@ def test_robots_that_the_distances_cannot_describe_are_refused(tmp_path: Path) -
         (described(tmp_path, joint("prismatic")), "joint j is not revolute"),
         (described(tmp_path, joint(), base="b"), "base frame b moves"),
         (described(tmp_path, joint(), shape=""), "has no collision shapes"),
+        (described(tmp_path, joint(), shape=BOX + '<inertial><mass value="1"/></inertial>'), "2 collision shapes, 0 of them can be read"),
     ):
         with pytest.raises(ValueError, match=text):
             SafetyFilter(spec, CONFIG)

@@ -15,13 +15,15 @@ import yaml
 
 from wm_bridge.core.types import FloatArray
 from wm_bridge.errors import UserError
+from wm_bridge.robots.urdf_check import problems
 from wm_bridge.robots.urdf_shapes import simplify
-from wm_bridge.safety.shapes import cover
+from wm_bridge.safety.shapes import collision_geometry, cover
 
 _TURNS = ("revolute", "continuous")
 _POSTURES = 2000  # random ones, for the reach and for links that always touch
 _ROOM_M = 0.05
 _HALF_TURN = 3.14
+_MOST_TURN = 4.0 * math.pi  # a wider range is more likely a mistake than an arm
 _FASTEST = 1.0  # rad/s
 _CLOSE_M = 0.01  # self_margin_m of config/safety.yaml
 
@@ -62,9 +64,10 @@ def describe(source: Path, name: str, packages: Sequence[Path] = (), tool: str =
         seed: of the postures that the reach is measured with.
 
     Raises:
-        UserError: not a URDF, no turning joints, or a mesh that cannot be read.
+        UserError: not a URDF, one that is no tree of links, no turning joints, or a mesh that cannot be read.
     """
     tree = _parse(source)
+    _check(source, tree)
     notes: list[str] = []
     root = tree.getroot()
     assert root is not None
@@ -74,14 +77,20 @@ def describe(source: Path, name: str, packages: Sequence[Path] = (), tool: str =
     joints = [_joint(element, notes) for element in sorted(turning, key=_depths(root))]
     if not joints:
         raise UserError(f"{source.name} has no revolute or continuous joints", "give the URDF of an arm", 2)
+    if root.find("link/collision") is None:
+        raise UserError(f"{source.name} has no collision shapes: nothing could keep the arm from itself", "add boxes, cylinders or meshes as <collision>", 2)
     ET.indent(tree)
     text = ET.tostring(root, encoding="unicode")
     base, last = _ends(root)
     tool = tool or last
     if tool not in {link.get("name") for link in root.findall("link")}:
         raise UserError(f"{source.name} has no link {tool!r} for the tool", f"links: {[link.get('name') for link in root.findall('link')]}", 2)
-    model = pinocchio.buildModelFromXML(text)
-    reach, touching = _explore(model, text, tool, joints, seed)
+    try:
+        model = pinocchio.buildModelFromXML(text)
+        geometry = collision_geometry(model, text, source.name)
+    except ValueError as error:
+        raise UserError(f"the URDF parser stopped: {error}", f"mend what it names above; check_urdf {source.name} may tell more", 2) from error
+    reach, touching = _explore(model, geometry, tool, joints, seed)
     notes.append(f"shapes: {meshes} meshes became capsules; compare them with the robot in RViz (collision enabled)")
     fast = [joint.name for joint in joints if joint.velocity > _FASTEST]
     if fast:
@@ -97,7 +106,7 @@ def describe(source: Path, name: str, packages: Sequence[Path] = (), tool: str =
 
 def _parse(source: Path) -> ET.ElementTree:
     if source.suffix == ".xacro":
-        raise UserError(f"{source.name} is a xacro file", f"make a URDF of it: ros2 run xacro xacro {source.name} > {source.stem}.urdf", 2)
+        raise _xacro(source)
     try:
         tree = ET.parse(source)
     except OSError as error:
@@ -107,6 +116,21 @@ def _parse(source: Path) -> ET.ElementTree:
     if tree.getroot() is None or tree.getroot().tag != "robot":  # type: ignore[union-attr]
         raise UserError(f"{source.name} is not a URDF: it does not begin with <robot>", "give a URDF file", 2)
     return tree
+
+
+def _check(source: Path, tree: ET.ElementTree) -> None:
+    root = tree.getroot()
+    assert root is not None
+    everything = [text for element in root.iter() for text in (element.tag, *element.attrib.values())]
+    if any("www.ros.org/wiki/xacro" in text or "${" in text or "$(" in text for text in everything):
+        raise _xacro(source)
+    if wrong := list(problems(root)):
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise UserError(f"{source.name}: {'; '.join(wrong[:3])}{more}", "mend the URDF, or make it anew of its xacro", 2)
+
+
+def _xacro(source: Path) -> UserError:
+    return UserError(f"{source.name} is a xacro file", f"make a URDF of it: ros2 run xacro xacro {source.name} > {source.stem.partition('.')[0]}_made.urdf", 2)
 
 
 def _fix_others(root: ET.Element, notes: list[str]) -> None:
@@ -125,12 +149,15 @@ def _fix_others(root: ET.Element, notes: list[str]) -> None:
 def _joint(element: ET.Element, notes: list[str]) -> _Joint:
     name, limit = element.get("name", ""), element.find("limit")
     values = {key: float(limit.get(key, "nan")) if limit is not None else math.nan for key in ("lower", "upper", "velocity", "effort")}
-    if element.get("type") == "continuous" or not values["upper"] > values["lower"]:
+    bounded = math.isfinite(values["lower"]) and math.isfinite(values["upper"]) and values["upper"] > values["lower"]
+    if element.get("type") == "continuous" or not bounded:
         values |= {"lower": -_HALF_TURN, "upper": _HALF_TURN}
         notes.append(f"joint {name} has no limits: -{_HALF_TURN} .. {_HALF_TURN} rad are assumed")
         element.set("type", "revolute")
+    elif values["upper"] - values["lower"] > _MOST_TURN:
+        notes.append(f"joint {name} turns from {values['lower']:g} to {values['upper']:g} rad: more than two turns; are these degrees?")
     for key, guess in (("velocity", 1.0), ("effort", 10.0)):
-        if not values[key] > 0.0:
+        if not 0.0 < values[key] < math.inf:
             values[key] = guess
             notes.append(f"joint {name} has no {key} limit: {guess} is assumed")
     limit = limit if limit is not None else ET.SubElement(element, "limit")
@@ -159,9 +186,10 @@ def _ends(root: ET.Element) -> tuple[str, str]:
     return min(links, key=depth).get("name", ""), max(links, key=depth).get("name", "")
 
 
-def _explore(model: pinocchio.Model, text: str, tool: str, joints: Sequence[_Joint], seed: int) -> tuple[FloatArray, list[tuple[str, str]]]:
+def _explore(
+    model: pinocchio.Model, geometry: pinocchio.GeometryModel, tool: str, joints: Sequence[_Joint], seed: int
+) -> tuple[FloatArray, list[tuple[str, str]]]:
     """Where all shapes and the tool get, (2, 2, 3) m: corners for shapes, corners for the tool; pairs that are always near."""
-    geometry = pinocchio.buildGeomFromUrdfString(model, text, pinocchio.GeometryType.COLLISION)
     data, frame = model.createData(), model.getFrameId(tool)
     rng = np.random.default_rng(seed)
     order = [model.idx_qs[model.getJointId(joint.name)] for joint in joints]
@@ -216,7 +244,7 @@ def _gap(first: tuple[FloatArray, float], second: tuple[FloatArray, float]) -> f
 
 def _robot_yaml(name: str, base: str, tool: str, joints: Sequence[_Joint], reach: FloatArray) -> str:
     rows = "\n".join(
-        f"  {j.name}: {{limits: [{j.lower:g}, {j.upper:g}], home: {(j.lower + j.upper) / 2:g}, velocity: {j.velocity:g}, effort: {j.effort:g}}}"
+        f"  {_word(j.name)}: {{limits: [{j.lower:g}, {j.upper:g}], home: {(j.lower + j.upper) / 2:g}, velocity: {j.velocity:g}, effort: {j.effort:g}}}"
         for j in joints
     )
     lower, upper = reach[0, 1] - _ROOM_M, reach[1, 1] + _ROOM_M
@@ -225,7 +253,7 @@ def _robot_yaml(name: str, base: str, tool: str, joints: Sequence[_Joint], reach
 name: {name}
 urdf: urdf/{name}.urdf
 safety: config/safety_{name}.yaml
-base_frame: {base}
+base_frame: {_word(base)}
 control_rate_hz: 100.0
 
 defaults: {{acceleration: 5.0, jerk: 100.0}}  # fill in: the maker's figures, or lower
@@ -237,7 +265,7 @@ groups:
   arm: {_flow([j.name for j in joints])}
 
 # Frame at the grasp point of each arm.
-tools: {{arm: {tool}}}
+tools: {{arm: {_word(tool)}}}
 
 # Where the tool may be sent, base frame, metres.
 workspaces:
@@ -262,3 +290,8 @@ scene:
 
 def _flow(value: object) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip()
+
+
+def _word(name: str) -> str:
+    """A name as YAML reads it back: `on` and `1` are no names without quotes."""
+    return _flow([name])[1:-1]

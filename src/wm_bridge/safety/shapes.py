@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 import coal
@@ -47,12 +48,10 @@ class RobotShapes:
         """Read the collision shapes of the robot's URDF.
 
         Raises:
-            ValueError: a shape that is no box, cylinder or sphere, or none at all.
+            ValueError: a shape that is no box, cylinder or sphere, that cannot be read, or none at all.
         """
         chain = Chain(spec)
-        model = pinocchio.buildGeomFromUrdf(
-            chain.model, str(spec.urdf_path()), pinocchio.GeometryType.COLLISION
-        )
+        model = collision_geometry(chain.model, spec.urdf_path().read_text(encoding="utf-8"), spec.urdf_path().name)
         names, joint, points, radius, ends, thickness = [], [], [], [], [], []
         for item in model.geometryObjects:
             name = chain.model.frames[item.parentFrame].name
@@ -96,6 +95,19 @@ def described(spec: JointTable) -> RobotShapes | None:
         names = [name for name, flag in zip(spec.joint_names, loose, strict=True) if flag]
         raise ValueError(f"limits of {names} are wider than in {spec.urdf_path().name}; narrow config/robots")
     return shapes
+
+
+def collision_geometry(model: pinocchio.Model, urdf: str, name: str) -> pinocchio.GeometryModel:
+    """All collision shapes of a URDF, given as text.
+
+    Raises:
+        ValueError: some were left out; the parser passes over a link in which anything is malformed, its inertia for one.
+    """
+    geometry = pinocchio.buildGeomFromUrdfString(model, urdf, pinocchio.GeometryType.COLLISION)
+    written, read = len(ElementTree.fromstring(urdf).findall("link/collision")), len(geometry.geometryObjects)
+    if read != written:
+        raise ValueError(f"{name} has {written} collision shapes, {read} of them can be read; mend what the URDF parser names above")
+    return geometry
 
 
 def cover(shape: object, name: str) -> tuple[FloatArray, float, FloatArray, float]:
