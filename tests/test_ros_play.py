@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,7 +57,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Graph, Watch
 
 def begin(graph: Graph, *words: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "wm_bridge.cli.main", "play", "--domain", str(graph.domain), "--safety-config", str(SAFETY), "--seed", "1"]
-    return subprocess.Popen([*command, *words], env=graph.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen([*command, *words], env=graph.env, cwd=graph.run_dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def moving(graph: Graph, watcher: Watcher) -> subprocess.Popen:
@@ -87,6 +89,7 @@ def test_it_reaches_postures_one_after_the_other_and_then_stands(lab) -> None:
     graph, watcher = lab
     for _ in range(3):  # the safety node may latch because a busy machine let nobody hear the driver
         watcher.postures.clear()
+        shutil.rmtree(graph.run_dir / "runs", ignore_errors=True)
         program = begin(graph, "--minutes", "0.4", "--speed", "1.0", "--enable")
         said, _ = program.communicate(timeout=150)
         if "heartbeat" not in said:
@@ -97,6 +100,8 @@ def test_it_reaches_postures_one_after_the_other_and_then_stands(lab) -> None:
     spread = np.ptp(np.array(watcher.postures), axis=0)
     assert np.count_nonzero(spread > 0.4) >= 5, "all but the last joint go far"
     assert not watcher.latched
+    (run,) = (graph.run_dir / "runs").glob("*-play-right_arm")
+    assert json.loads((run / "report.json").read_text())["figures"]["postures"] == reached and (run / "report.html").is_file()
     wait_until(lambda: stands(watcher), 10.0, "it stands when time is up")
 
 

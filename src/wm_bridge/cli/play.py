@@ -20,6 +20,8 @@ from wm_bridge.cli.demo import NOT_REACHED, Interrupt
 from wm_bridge.cli.domain import find_domain
 from wm_bridge.core.roam import Roam
 from wm_bridge.core.types import FloatArray
+from wm_bridge.report import short
+from wm_bridge.report.runs import new_folder
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
@@ -72,13 +74,16 @@ def main(argv: list[str]) -> int:
                 clearance.observe(motion.state())
                 return motion.state().position[index]
 
+            motion.wait_enabled(_HEARD_S)
+            play = Play(motion, names, roam, here, args.speed, rng, interrupt)
             try:
-                motion.wait_enabled(_HEARD_S)
-                return Play(motion, names, roam, here, args.speed, rng, interrupt).run(60.0 * args.minutes)
+                code = play.run(60.0 * args.minutes)
             except KeyboardInterrupt:
                 motion.stop()
                 print("stopped: the arm stands", flush=True)
-                return 128 + interrupt.number
+                code = 128 + interrupt.number
+        print(f"page {_page(play, args, arm)}", flush=True)
+        return code
     finally:
         interrupt.restore()
 
@@ -96,22 +101,25 @@ class Play:
     ) -> None:
         self._motion, self._names, self._roam, self._here = motion, names, roam, here
         self._share, self._rng, self._interrupt = share, rng, interrupt
+        self.reached, self.held, self.seconds, self.outcome = 0, 0, 0.0, "ended by the operator"
 
     def run(self, seconds: float) -> int:
         """For so long, with a progress bar."""
-        begin, reached, held = time.monotonic(), 0, 0
+        begin = time.monotonic()
         with tqdm(total=round(seconds), unit="s", bar_format="{l_bar}{bar}| {n:.0f} of {total_fmt} s{postfix}") as bar:
-            while (passed := time.monotonic() - begin) < seconds:
-                bar.set_postfix_str(f"{reached} postures reached, {held} ways not ended")
-                bar.update(passed - bar.n)
+            while self.seconds < seconds and not self._motion.problem:
+                bar.set_postfix_str(f"{self.reached} postures reached, {self.held} ways not ended")
                 arrived = self._way(begin + seconds)
-                if self._motion.problem:
-                    break
-                reached, held = reached + arrived, held + (not arrived)
-        print(f"{reached} postures in {(time.monotonic() - begin) / 60:.1f} minutes; {held} ways were not ended", flush=True)
+                self.seconds = time.monotonic() - begin
+                self.reached += arrived
+                self.held += not (arrived or self._motion.problem or self.seconds >= seconds)
+                bar.update(min(self.seconds, seconds) - bar.n)
+        print(f"{self.reached} postures in {self.seconds / 60:.1f} minutes; {self.held} ways were not ended", flush=True)
         if self._motion.problem:
-            print(f"play was ended: {self._motion.problem}", flush=True)
+            self.outcome = f"play was ended: {self._motion.problem}"
+            print(self.outcome, flush=True)
             return NOT_REACHED
+        self.outcome = "for as long as asked"
         return 0
 
     def _way(self, end: float) -> bool:
@@ -140,3 +148,9 @@ def _enable(domain: int, namespace: str, interrupt: Interrupt) -> None:
         client.enable()
     finally:
         client.close()
+
+
+def _page(play: Play, args: argparse.Namespace, arm: str) -> Path:
+    figures = {"seconds": play.seconds, "postures": play.reached, "not_ended": play.held}
+    name = f"{args.robot} {arm}"
+    return short.make(new_folder("play", arm), "play", name, play.outcome, figures, {"arguments": vars(args)})
