@@ -92,6 +92,17 @@ def test_every_colour_encoding_becomes_rgb(encoding, pixels, padding):
     np.testing.assert_array_equal(decode(data[: len(data) - padding], 5, 7, encoding, step), RGB)
 
 
+@pytest.mark.parametrize("encoding, order", [("yuv422", "UYVY"), ("uyvy", "UYVY"), ("yuv422_yuy2", "YUYV"), ("yuyv", "YUYV")])
+def test_the_raw_format_of_webcams_becomes_rgb(encoding, order):
+    """Colours of BT.601 in studio range, two pixels at a time: red, red, blue, blue."""
+    red, blue = {"Y": 82, "U": 90, "V": 240}, {"Y": 41, "U": 240, "V": 110}
+    row = bytes(colour[letter] for colour in (red, blue) for letter in order) + b"pad"
+    found = decode(3 * row, 3, 4, encoding, len(row)).astype(int)
+    assert np.abs(found - [[[255, 0, 0]] * 2 + [[0, 0, 255]] * 2]).max() <= 3, found
+    with pytest.raises(ValueError, match="even width"):
+        decode(bytes(6), 1, 3, encoding)
+
+
 def test_grey_becomes_rgb():
     grey = RGB[..., 0]
     out = decode(grey.tobytes(), 5, 7, "mono8")
@@ -101,7 +112,7 @@ def test_grey_becomes_rgb():
 @pytest.mark.parametrize(
     "data, height, width, encoding, step, word",
     [
-        (bytes(105), 5, 7, "yuv422", 0, "not supported"),
+        (bytes(105), 5, 7, "bayer_rggb8", 0, "not supported"),
         (bytes(104), 5, 7, "rgb8", 0, "needs 105 bytes"),
         (bytes(106), 5, 7, "rgb8", 0, "needs 105 bytes"),
         (bytes(105), 5, 7, "rgb8", 20, "at least 21"),

@@ -43,8 +43,8 @@ def test_bgr_and_padded_pictures_read_as_rgb() -> None:
     padded[:, :15] = frame.image[:, :, ::-1].reshape(4, 15)
     message.encoding, message.step, message.data = "bgr8", 20, padded.tobytes()
     np.testing.assert_array_equal(convert.from_image(message).image, frame.image)
-    message.encoding = "yuv422"
-    with pytest.raises(ValueError, match="yuv422"):
+    message.encoding = "bayer_rggb8"
+    with pytest.raises(ValueError, match="bayer_rggb8"):
         convert.from_image(message)
 
 

@@ -215,7 +215,7 @@ def test_a_newer_goal_preempts_and_cancel_ends_it(probe: Probe) -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"encoding": "yuv422"}, "yuv422"),
+        ({"encoding": "bayer_rggb8"}, "bayer_rggb8"),
         ({"height": 200}, "bytes"),
         ({"width": 240, "height": 320, "step": 720}, "camera"),
     ],

@@ -16,6 +16,11 @@ _ENCODINGS: dict[str, tuple[int, int | None]] = {
     "mono8": (1, cv2.COLOR_GRAY2RGB),
     "rgba8": (4, cv2.COLOR_RGBA2RGB),
     "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    # what usb_cam and v4l2_camera pass on unchanged from a webcam; two pixels share their colour
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUY2),
 }
 
 
@@ -69,7 +74,7 @@ def decode(
     Args:
         data: the message's bytes; rows may be padded.
         height, width: pixels.
-        encoding: one of rgb8, bgr8, mono8, rgba8, bgra8 (sensor_msgs/image_encodings).
+        encoding: one of rgb8, bgr8, mono8, rgba8, bgra8, yuv422 (or uyvy), yuv422_yuy2 (or yuyv), see sensor_msgs/image_encodings.
         step: bytes per row including padding; 0 means no padding.
 
     Returns:
@@ -81,6 +86,8 @@ def decode(
     if encoding not in _ENCODINGS:
         raise ValueError(f"image encoding '{encoding}' is not supported; use {list(_ENCODINGS)}")
     depth, conversion = _ENCODINGS[encoding]
+    if depth == 2 and width % 2:
+        raise ValueError(f"image of {width}x{height} {encoding} needs an even width; check the driver's format")
     step = step or width * depth
     if height <= 0 or width <= 0 or step < width * depth:
         raise ValueError(
