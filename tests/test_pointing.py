@@ -65,6 +65,7 @@ def test_a_click_means_the_place_above_it_and_never_below_the_workspace() -> Non
     assert above(np.array([0.3, -0.2, 0.7]), WORKSPACE)[2] == pytest.approx(0.7 + ABOVE_M)
     assert above(np.array([0.3, -0.2, 0.0]), WORKSPACE)[2] == BOX.lower[2]
     assert is_flat(np.zeros(3), np.array([0, 0, 0.6, 0.8])) and not is_flat(np.array([0, 0, 0.1]), np.array([0, 0, 0, 1.0]))
+    assert not is_flat(np.zeros(3), np.array([0.6, 0, 0, 0.8])) and not is_flat(np.zeros(3), np.array([0, 0.6, 0, 0.8])), "tilted: the tool's own pose"
 
 
 # The goal node ------------------------------------------------------------------------------------
@@ -140,9 +141,11 @@ class Rviz:
 
 
 @pytest.fixture
-def rviz() -> Iterator[Rviz]:
+def rviz(request: pytest.FixtureRequest) -> Iterator[Rviz]:
+    """``indirect`` parameters: those of the goal node, as NAME:=VALUE."""
+    given = [word for value in getattr(request, "param", ()) for word in ("-p", value)]
     with claim_domain_id() as domain:
-        rclpy.init(domain_id=domain)
+        rclpy.init(args=["--ros-args", *given] if given else None, domain_id=domain)
         made = Rviz()
         yield made
         made.close()
@@ -212,3 +215,32 @@ def test_the_marker_speaks_the_protocol_and_moves_the_arm_by_its_menu_only(rviz:
     rviz.do(Feedback.MENU_SELECT, menu=CANCEL, frame="map")  # an end is never refused
     rviz.until(lambda: "CANCELED" in rviz.goal._sender.text, "the goal is cancelled")
     rviz.until(lambda: rviz.updates[-1].markers and "CANCELED" in rviz.updates[-1].markers[0].description, "the marker says so")
+
+
+def test_after_a_second_of_silence_somebody_else_may_drag_and_another_marker_is_not_ours(rviz: Rviz) -> None:
+    rviz.do(Feedback.POSE_UPDATE)
+    rviz.until(lambda: rviz.updates, "the marker follows")
+    foreign = Feedback(marker_name="other", client_id="me", event_type=Feedback.MENU_SELECT, menu_entry_id=GO)
+    foreign.header.frame_id, foreign.pose.position.z = "base_link", 9.0
+    rviz.feedback.publish(foreign)
+
+    def taken_over() -> bool:
+        rviz.do(Feedback.POSE_UPDATE, (0.3, 0.1, 0.8), who="somebody else")
+        return any(p.pose.position.y == 0.1 for update in rviz.updates for p in update.poses)
+
+    rviz.until(taken_over, "the marker follows somebody else")
+    assert not rviz.goals and rviz.goal._sender.text == "no goal yet"
+
+
+@pytest.mark.parametrize("rviz", [("goal_pose_turn:=true", "arm:=left_arm", "tf_prefix:=left/")], indirect=True)
+def test_a_goal_node_may_be_told_arm_frame_and_that_the_orientation_counts(rviz: Rviz) -> None:
+    assert rviz.markers().markers[0].header.frame_id == "left/base_link"
+    asked = pose((0.3, 0.3, 0.8), "left/base_link")
+    asked.pose.orientation.z = asked.pose.orientation.w = 0.5**0.5
+    rviz.pose.publish(asked)  # in the left arm's workspace, not in the right one's
+    assert rviz.asked(1).turn and rviz.goals[0].request.pose.pose.orientation.z == pytest.approx(0.5**0.5)
+    asked.pose.position.z = 0.0
+    rviz.pose.publish(asked)
+    assert not rviz.asked(2).turn and place_of(rviz.goals[1].request)[2] == pytest.approx(0.8), "the 2D tool's turn is about the way to look"
+    rviz.pose.publish(pose((0.3, -0.3, 0.8), "left/base_link"))
+    rviz.until(lambda: "outside of the workspace" in rviz.goal._sender.text, "the right arm's place is refused")

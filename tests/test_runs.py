@@ -67,6 +67,28 @@ def test_one_run_is_shown_by_part_of_its_name_or_as_the_last(folder: Path, capsy
         command.main(["compare", "one"])
 
 
+def test_a_whole_name_is_meant_before_a_part_and_no_folder_is_used_twice(folder: Path) -> None:
+    first = runs.new_folder("bench", "plan")
+    first.mkdir(parents=True)
+    second = runs.new_folder("bench", "plan")
+    assert second != first and not second.exists()
+    for name in ("two~2", "two-more"):
+        (folder / "runs" / name).mkdir()
+        (folder / "runs" / name / "report.json").write_text(json.dumps(old_demo()))
+    assert runs.pick(runs.find([folder / "runs"])[0], "two").folder.name == "two"
+
+
+def test_the_list_shows_the_newest_thirty_or_all(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(30):
+        (folder / "runs" / f"n{number}").mkdir()
+        (folder / "runs" / f"n{number}" / "report.json").write_text(json.dumps(old_demo()))
+    assert command.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 31 and lines[-1] == "and 3 older ones: --all"
+    assert command.main(["--all"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 33
+
+
 def test_a_comparison_has_figures_side_by_side_and_only_what_differs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["compare", "two", "three"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -75,6 +97,15 @@ def test_a_comparison_has_figures_side_by_side_and_only_what_differs(folder: Pat
     assert "versions: the same" in lines
     assert command.main(["compare", "one", "two"]) == 0
     assert "versions: A does not say" in capsys.readouterr().out.splitlines()
+
+
+def test_a_figure_of_one_side_only_is_compared_with_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = json.loads((folder / "runs" / "three" / "report.json").read_text())
+    runs.write_report(folder / "runs" / "three", report | {"figures": {**report["figures"], "only_here": 7.0}})
+    for names in (("two", "three"), ("three", "two")):
+        command.main(["compare", *names])
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "only_here" in line]
+        assert line.split() == ["only_here", "7"], "no difference"
 
 
 def test_the_machine_readable_form_is_strict_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ from wm_planner.trust.watch import TrustState, Watch
 from wm_planner.weights import shipped_checkpoint, weights_hash
 
 from wm_bridge.bench.reach_trust import trust_table
-from wm_bridge.bench.trust_episodes import Episode, load, save, simulated_subject
+from wm_bridge.bench.trust_episodes import Episode, collected, load, save, simulated_subject
 from wm_bridge.cli.calibrate_trust import from_bags, kept, threshold
 from wm_bridge.cli.trust_bags import episodes_of
 from wm_bridge.errors import UserError
@@ -283,6 +283,42 @@ def test_a_watch_keeps_what_it_saw_and_a_failed_encoder_stops(planner: Planner, 
     assert (watch.log[-1].same, watch.log[-1].periods) == (False, 0)
 
 
+def test_each_kind_of_goal_has_its_own_limits_and_what_is_usual_and_begins_anew(
+    planner: Planner, calibration: Calibration, pushing: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[tuple[str, Usual | None]] = []
+
+    class Told(Scorer):
+        def __init__(self, usual: Usual) -> None:
+            used.append(("made", usual))
+            super().__init__(usual)
+
+        def reset(self) -> None:
+            used.append(("reset", None))
+            super().reset()
+
+    monkeypatch.setattr("wm_planner.trust.watch.Scorer", Told)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    watch = Watch(planner.watch._foresight)
+    patient = dataclasses.replace(pushing, maxima=np.array([-1e9, *(pushing.maxima[1:] + 1e6)]), slow_below=0.9999)  # has seen worse than noise
+    watch.use(Calibrations(SUBJECT, {REACH: calibration, PUSH: patient}))
+    watch.log = []
+
+    def judge() -> TrustState:
+        return watch.judge(picture, torch.zeros(16), torch.zeros(J), torch.zeros(J), 1).state
+
+    assert judge() is TrustState.STOP
+    watch.pursue(PUSH)
+    assert judge() is TrustState.SLOW
+    assert (watch.log[-1].same, watch.log[-1].periods) == (False, 0), "a new episode"
+    watch.pursue(REACH)
+    assert judge() is TrustState.STOP
+    assert [usual for what, usual in used if what == "made"] == [calibration.usual, pushing.usual, calibration.usual]
+    count = len(used)
+    watch.reset()
+    assert used[count:] == [("reset", None)]
+
+
 def test_the_compact_model_foresees_by_its_own_rollout_and_an_ensemble_is_asked(planner: Planner) -> None:
     model, foresight, rng = planner.model, planner.watch._foresight, np.random.default_rng(0)
     draws = [torch.from_numpy(rng.normal(0, 0.05, n)).float() for n in (16, J, J, 16, J)]
@@ -310,6 +346,26 @@ def test_played_episodes_come_back_as_they_were_kept(tmp_path: Path) -> None:
         assert (a.same, a.periods, a.failed) == (b.same, b.periods, b.failed) and type(b.same) is bool
         for name in ("position", "reference", "missed", "decoded"):
             np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+
+
+def test_kept_episodes_are_read_and_only_missing_ones_are_played(tmp_path: Path) -> None:
+    class Player:
+        key = "weights"
+        played: list[tuple[str, str, int, int]] = []
+
+        def play(self, kind: str, fault: str, seed: int, number: int) -> Episode:
+            self.played.append((kind, fault, seed, number))
+            return Episode(number, -1, tuple(episode(number, 1)))
+
+    player = Player()
+    for times in (1, 1):
+        found = collected(tmp_path, player, REACH, ("", "stuck joint"), 3, 12)  # type: ignore[arg-type]
+        assert [[e.number for e in episodes] for episodes in found.values()] == [list(range(12))] * 2 and list(found) == ["", "stuck joint"]
+        assert len(player.played) == 40 * times and len(set(player.played)) == 40, "whole files, each once"
+    for kind, seed, total in ((REACH, 4, 50), (PUSH, 3, 60), (REACH, 3, 60)):
+        collected(tmp_path, player, kind, ("",), seed, 5)  # type: ignore[arg-type]
+        assert len(player.played) == total, "another seed or kind is another file"
+    assert {file.suffix for file in tmp_path.iterdir()} == {".npz"}
 
 
 def test_the_cost_of_trust_is_counted_in_pairs() -> None:
