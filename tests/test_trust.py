@@ -18,7 +18,7 @@ from wm_planner.testing import random_checkpoint
 from wm_planner.trust.calibration import Calibration, calibrate, episode_scores
 from wm_planner.trust.foresight import Moment
 from wm_planner.trust.glimpse import Glimpse, thumbnail
-from wm_planner.trust.kinds import KINDS, PUSH, REACH
+from wm_planner.trust.kinds import KINDS, PUSH, REACH, kind_of
 from wm_planner.trust.scores import SCORES, Scorer, Usual, elsewhere, scene
 from wm_planner.trust.store import Calibrations, Subject, trust_path
 from wm_planner.trust.watch import TrustState, Watch
@@ -247,6 +247,7 @@ def test_the_shipped_calibration_belongs_to_the_shipped_checkpoint() -> None:
 
 
 def test_without_a_calibration_trust_is_unknown_and_the_kind_of_goal_decides(planner: Planner, calibration: Calibration) -> None:
+    assert [kind_of(target) for target in ("hand", "object", "joints", "pose")] == [REACH, PUSH, REACH, REACH]
     picture, zero = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8), np.zeros(J)
     planner.set_goal(planner.encode_goal(picture))
     plan = planner.plan(picture, zero, zero)
@@ -258,6 +259,10 @@ def test_without_a_calibration_trust_is_unknown_and_the_kind_of_goal_decides(pla
         assert (plan.trust_state, plan.trust_cause, math.isnan(plan.trust)) == (state, cause, kind == PUSH)
     planner.watch.pursue(PUSH)
     assert planner.witness(picture, zero, zero).state is TrustState.STOP, "noise is not the usual scene"
+    planner.watch.use(Calibrations(SUBJECT, {REACH: calibration}))
+    assert planner.witness(picture, zero, zero).state is TrustState.UNKNOWN
+    planner.set_goal(planner.encode_goal(picture))
+    assert planner.plan(picture, zero, zero).trust_state == TrustState.STOP, "a goal tells of which kind it is"
     planner.watch.use(None)
 
 
