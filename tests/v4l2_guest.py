@@ -75,6 +75,8 @@ def newest_kernel(root: Path) -> tuple[Path, str]:
     if not usable:
         raise Missing(f"no kernel with the module vivid in {root}: sudo apt-get install linux-image-amd64, or see --help for --kernel")
     version = max(usable, key=lambda text: [int(number) for number in re.findall(r"\d+", text)])
+    if not os.access(root / f"boot/vmlinuz-{version}", os.R_OK):
+        raise Missing(f"{root / f'boot/vmlinuz-{version}'} is for the administrator alone: sudo chmod a+r, or see --help for --kernel")
     if not (root / "lib/modules" / version / "modules.dep").is_file():
         subprocess.run([str(found("depmod")), "-b", str(root), version], check=True)
     return root / f"boot/vmlinuz-{version}", version
