@@ -11,6 +11,7 @@ import torch
 from wm_planner.config import OPTIMISERS, PlannerConfig
 from wm_planner.errors import PlannerError
 from wm_planner.goals import Goal
+from wm_planner.imagine import Remembered
 from wm_planner.mpc import Planner
 from wm_planner.objective import frame_energy
 from wm_planner.plan import Plan, Situation
@@ -99,6 +100,39 @@ def test_every_optimiser_lowers_the_energy_of_the_model(checkpoint: Path, kind: 
     assert all(plan.nan_costs == 0 and np.isfinite(plan.references).all() for plan in plans)
     lower, upper = np.array(planner.model.config.lower), np.array(planner.model.config.upper)
     assert (plans[1].references >= lower - 1e-6).all() and (plans[1].references <= upper + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_the_hands_that_are_shown_are_those_of_the_plan_and_its_elites(checkpoint: Path, kind: str) -> None:
+    """As when they are imagined anew, also where nothing has a finite energy."""
+    planner = Planner.load(checkpoint, dataclasses.replace(CONFIG, optimiser=kind))
+    planner.set_goal(planner.encode_goal(picture(0)))
+    start = np.full(J, 0.1)
+
+    def imagined(paths: np.ndarray) -> np.ndarray:
+        here = planner._situation(picture(1), start, start)
+        steps = np.diff(paths, axis=1, prepend=np.tile(start, (len(paths), 1, 1))) / np.array(planner.model.config.action_scale)
+        with torch.no_grad():
+            latents, _ = planner.imagine(here.z, here.state, torch.from_numpy(steps).float())
+            return planner.model.read(latents).hand.numpy()
+
+    plan = planner.plan(picture(1), start, start)
+    assert len(plan.elite_hands) == CONFIG.elites and len(np.unique(plan.elite_hands[:, -1], axis=0)) > 4
+    assert plan.predicted_hand == pytest.approx(imagined(plan.references[None])[0], abs=1e-5)
+    assert plan.elite_hands == pytest.approx(imagined(plan.elite_references), abs=1e-5)
+    planner.intrusion = lambda postures: np.full(len(postures), np.nan)
+    rest = planner.plan(picture(1), start, start)
+    assert rest.nan_costs == rest.samples and len(rest.elite_hands) == 0
+    assert rest.predicted_hand == pytest.approx(imagined(rest.references[None])[0], abs=1e-5)
+
+
+def test_what_was_not_imagined_is_not_remembered() -> None:
+    known, latents, imagined = torch.randn(3, 4, J), torch.randn(3, 4, 8), Remembered()
+    imagined.add(known[:2], latents[:2])
+    imagined.add(known[2:], latents[2:])
+    found = imagined.latents(known[[2, 0]])
+    assert found is not None and torch.equal(found, latents[[2, 0]])
+    assert imagined.latents(torch.cat([known[:1], known[1:2] + 1e-3])) is None
 
 
 def test_a_policy_has_to_win_on_energy(planner: Planner) -> None:

@@ -13,7 +13,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, remedy: str, exit_code: int = 1) -> None:
-        super().__init__(message)
+        super().__init__(message, remedy, exit_code)  # all of them, so that it comes whole out of another process
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code

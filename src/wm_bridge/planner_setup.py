@@ -23,6 +23,9 @@ from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
 
 
+_NEXT_GOAL = 0x9E3779B9  # between the seeds of two goals: odd, so all differ, and far from what people choose for seeds
+
+
 @dataclass(frozen=True)
 class PlannerSetup:
     """What a planner is made of; paths, "" = the shipped one or none.
@@ -78,6 +81,10 @@ class EquippedPlanner:
                 "name a checkpoint made for this robot: parameter checkpoint",
                 exit_code=2,
             ) from error
+
+    def begin_goal(self, number: int) -> None:
+        """Seed the random numbers for goal ``number``, from 1: they do not depend on the goals before it."""
+        self.planner.search.generator.manual_seed((self._setup.seed + (number - 1) * _NEXT_GOAL) % 2**32)
 
     def observe(self, joints: JointState) -> None:
         """Where the joints are that are not planned."""

@@ -128,6 +128,24 @@ class Imagination:
         return functional.layer_norm(x, (self.width,))
 
 
+class Remembered:
+    """What was imagined of the candidates of one search, so that it need not be imagined again."""
+
+    def __init__(self) -> None:
+        self._candidates: list[Tensor] = []
+        self._latents: list[Tensor] = []
+
+    def add(self, candidates: Tensor, latents: Tensor) -> None:
+        """Latents (S, H, D) of candidates (S, H, A)."""
+        self._candidates.append(candidates.detach())
+        self._latents.append(latents.detach())
+
+    def latents(self, chosen: Tensor) -> Tensor | None:
+        """Those (E, H, D) of some candidates (E, H, A); None when one of them was not imagined."""
+        same = (torch.cat(self._candidates) == chosen[:, None]).flatten(2).all(2)  # (E, S)
+        return torch.cat(self._latents)[same.int().argmax(1)] if bool(same.any(1).all()) else None
+
+
 def through_model(model: WorldModel) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
     """``WorldModel.rollout`` in the form of an ``Imagination``: slower, and autograd can follow it."""
 

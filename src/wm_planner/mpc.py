@@ -32,7 +32,7 @@ from wm_planner.goals import (
     masked_goal,
     picture_goal,
 )
-from wm_planner.imagine import Imagination, through_model
+from wm_planner.imagine import Imagination, Remembered, through_model
 from wm_planner.objective import frame_energy, rollout_energy
 from wm_planner.plan import FloatArray, Plan, Situation
 from wm_planner.policy import ProposalPolicy, proposed
@@ -202,7 +202,8 @@ class Planner:
         there = self._later(here, committed)
         frame = frame_energy(goal, self.config, self.forward)
         space = JointSpace(self.actions) if goal.target == "object" else self.space  # the object skill moves joints
-        cost = self._cost(there, goal, frame, space)
+        imagined = Remembered()
+        cost = self._cost(there, goal, frame, space, imagined)
 
         def project(candidates: Tensor) -> Tensor:
             return space.project(there.reference, candidates)
@@ -221,7 +222,9 @@ class Planner:
         searched = time.monotonic()
         best = torch.cat([found.best[None], found.elites])
         chosen = space.joints(there.reference, best)
-        latents, _ = self.imagine(there.z, there.state, space.imagined(there.reference, best, chosen))
+        latents = imagined.latents(best)
+        if latents is None:  # rest, where no candidate had a finite cost
+            latents, _ = self.imagine(there.z, there.state, space.imagined(there.reference, best, chosen))
         hands = self.model.read(latents).hand
         references = self.actions.references(there.reference, chosen)
         finished = time.monotonic()
@@ -317,8 +320,8 @@ class Planner:
         z = self._encode(checked_picture(image, self.model.config.image_size))
         return Situation(z, self.model.proprioception(measured, sent)[None], measured, sent)
 
-    def _cost(self, there: Situation, goal: CertainGoal, frame: Term, space: Space) -> Cost:
-        """Energy of candidates: of the frames that the model imagines, and of the way that the joints are sent."""
+    def _cost(self, there: Situation, goal: CertainGoal, frame: Term, space: Space, imagined: Remembered | None = None) -> Cost:
+        """Energy of candidates: of the frames that the model imagines, which are ``imagined`` then, and of the way that the joints are sent."""
         imagine = through_model(self.model) if self.search.differentiates else self.imagine
         intrusion = None if goal.target == "object" else self.intrusion
         drift = None if isinstance(goal, Goal) else self.drift(there)
@@ -327,6 +330,8 @@ class Planner:
         def cost(candidates: Tensor) -> Tensor:
             moves = space.joints(there.reference, candidates)
             latents, states = imagine(there.z, there.state, space.imagined(there.reference, candidates, moves))
+            if imagined is not None:
+                imagined.add(candidates, latents)
             references = self._references(there.reference, moves)
             return energy(Seen(self.model, latents, states, references, there.reference, moves, drift))
 

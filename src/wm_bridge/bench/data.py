@@ -4,6 +4,7 @@ training data: how fast, and do joints and picture of a sample belong together?"
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -21,41 +22,45 @@ from wm_bridge.replay import golden
 from wm_bridge.replay.run import Replay, ReplaySettings, replay_planner
 
 SEED = 3
+_ALONE = 3  # runs with --jobs 1
 
 
 def measure(bag: Path, repeats: int, settings: ReplaySettings) -> BenchResult:
-    """Replay a bag ``repeats`` times as it is, and once with each defect.
+    """Replay a bag ``repeats`` times as it is, a few times without other processes, and once with each defect.
 
     Raises:
         UserError: the bag cannot be replayed.
     """
     runs = [replay_planner(bag, settings) for _ in range(repeats)]
-    texts = [json.dumps(golden.rows(run)) for run in runs]
+    alone = [replay_planner(bag, dataclasses.replace(settings, jobs=1)) for _ in range(_ALONE)]
+    texts = [json.dumps(golden.rows(run)) for run in [*runs, *alone]]
     same = sum(text == texts[0] for text in texts)
-    wrong = sum(report.wrong for run in runs for report in run.guarded.reports)
+    wrong = sum(report.wrong for run in [*runs, *alone] for report in run.guarded.reports)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "golden"
         golden.write(file, runs[0])
         caught = {name: _caught(name, bag, settings, file) for name in DEFECTS}
     speed, plan_speed = np.median([run.speed for run in runs]), np.median([run.plan_speed for run in runs])
-    parts = _parts(runs)
+    parts, plan_speed_alone = _parts(alone), np.median([run.plan_speed for run in alone])
     figures = {
-        "replay_identical": float(same == len(runs) and not wrong),
+        "replay_identical": float(same == len(texts) and not wrong),
         "replay_speed": float(speed),
         "defects_caught": float(sum(map(bool, caught.values()))),
         "repeats": float(repeats),
         "defects": float(len(DEFECTS)),
         "replay_speed_while_planning": float(plan_speed),
+        "replay_speed_while_planning_least": float(min(run.plan_speed for run in runs)),
+        "replay_speed_while_planning_one_job": float(plan_speed_alone),
         **{f"{name}_ms": value for name, value in parts.items()},
     }
     recorded = runs[0].recorded
     planned_s = len(runs[0].decisions) * runs[0].period_s
     rows = [
         ("recording", f"{recorded.duration_s:.1f} s, {len(recorded.goals)} goals, {len(runs[0].decisions)} plans ({planned_s:.1f} s of planning)"),
-        ("identical repeats", f"{same} of {len(runs)}; recorded safety filter the same to the bit: {'yes' if not wrong else 'no'}"),
+        ("identical repeats", f"{same} of {len(texts)}, {len(alone)} of them with --jobs 1; recorded safety filter the same to the bit: {'yes' if not wrong else 'no'}"),
         ("speed, whole recording", f"{speed:.1f} x recorded time"),
-        ("speed, while a goal is pursued", f"{plan_speed:.2f} x recorded time"),
-        ("of a plan's time, median", ", ".join(f"{name} {value:.1f} ms" for name, value in parts.items())),
+        ("speed, while a goal is pursued", f"{plan_speed:.2f} x recorded time, least {figures['replay_speed_while_planning_least']:.2f} x; --jobs 1: {plan_speed_alone:.2f} x"),
+        ("of a plan's time with --jobs 1, median", ", ".join(f"{name} {value:.1f} ms" for name, value in parts.items())),
         ("defects caught", f"{sum(map(bool, caught.values()))} of {len(DEFECTS)}"),
         *((f"  {name}", found or "NOT noticed") for name, found in caught.items()),
     ]

@@ -116,7 +116,7 @@ def _plan(arguments: argparse.Namespace, config: SafetyConfig | None) -> _Found:
     changes = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in arguments.set)}
     setup = PlannerSetup(str(arguments.checkpoint or ""), search=str(arguments.search or ""), seed=arguments.seed or 0, changes=changes)
     settings = ReplaySettings(
-        setup, arguments.robot, config, _goal(arguments.goal), arguments.speed, arguments.namespace, arguments.camera, arguments.seed is None
+        setup, arguments.robot, config, _goal(arguments.goal), arguments.speed, arguments.namespace, arguments.camera, arguments.seed is None, arguments.jobs
     )
     replay = replay_planner(arguments.bag, settings)
     summary, comparison = summarise(replay), None
@@ -147,6 +147,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     which.add_argument("--no-run", action="store_true", help="leave neither of them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     parser.add_argument("--speed", type=float, default=0.0, metavar="X", help="recorded seconds per second (default: as fast as possible)")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="processes that plan, a goal each (default: one per core); 1 = one thing after the other, for true times of planning calls")
     parser.add_argument("--ros", action="store_true", help="play it on real topics, with /clock, to the real planner and safety nodes")
     parser.add_argument("--safety-only", action="store_true", help="run the safety filter alone")
     parser.add_argument("--config", type=Path, help="safety YAML to use instead of the recorded settings")

@@ -27,7 +27,7 @@ class GoalRecord:
 
     Attributes:
         stages: pursued one after the other. goal: when it counts as reached. loop: how plans become trajectories.
-        number: of the goal since the planner was loaded, from 1.
+        number: of the goal since the planner was activated, from 1; its random numbers are of this and the seed.
         robot: name of its description. planner: what else decides its plans (checkpoint, weights, seed, search).
     """
 

@@ -139,6 +139,7 @@ class PlannerNode(LifecycleNode):
                 **(self._equipped.description() if self._equipped is not None else {}),
                 "image_topic": self.params.image_topic,
                 "tf_prefix": self.params.tf_prefix,
+                "seed_per_goal": True,
             },
         )
         self._pursuit = Pursuit(self, config, self._make_loop, self._observer, self._output, self._planned)
@@ -246,8 +247,10 @@ class PlannerNode(LifecycleNode):
         if self._trust_problem:
             self.get_logger().warning(self._trust_problem)
 
-    def _make_loop(self, target: str) -> PlanLoop:
+    def _make_loop(self, target: str, number: int) -> PlanLoop:
         self._judge_by_calibration()
+        if self._equipped is not None:
+            self._equipped.begin_goal(number)
         params = self.params
         config = PlanLoopConfig(
             points=params.points,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,16 @@ from wm_bridge.replay.recorded import Picture, Recorded, RecordedGoal
 S = 1_000_000_000
 _KEPT = 400  # joint states and commands around a picture
 _PATIENCE_NS = 3_000_000_000  # of recording time, that a picture waits for joints of its time
-MakeLoop = Callable[[GoalRecord, Picture], PlanLoop]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A picture to plan from, and what was known of its time: joints and (J,) reference, rad; None: nothing. ``now_ns``: when they were there."""
+
+    picture: Picture
+    now_ns: int
+    joints: JointState | None
+    reference: Any
 
 
 @dataclass(frozen=True)
@@ -48,56 +58,55 @@ class Decision:
 _NUMBERS = "energy goal_energy distance_m object_distance_m joint_distance_rad angle_rad trust trust_score samples iterations nan_costs".split()
 
 
-def plan_again(recorded: Recorded, make_loop: MakeLoop, period_s: float, before: Callable[[Picture], None] = lambda picture: None) -> Iterator[Decision]:
-    """Plan from the pictures that were planned from; from one per period where the bag does not tell.
+def moments_of(recorded: Recorded, number: int, period_s: float) -> list[Moment]:
+    """The pictures that a goal, counted from 1, is planned from: those that were planned from; one per period where the bag does not tell."""
+    goal = recorded.goals[number - 1]
+    end_ns = recorded.goals[number].log_ns if number < len(recorded.goals) else recorded.end_ns + 1
+    joints, commands, found = _Stream(recorded.joints), _Stream(recorded.commands), []
+    for picture in _chosen(recorded.pictures, goal, end_ns, period_s, bool(recorded.plans)):
+        states, state_ns = joints.around(picture.stamp_ns, picture.log_ns)
+        sent, sent_ns = commands.around(picture.stamp_ns, picture.log_ns)
+        now_ns = max(picture.log_ns, state_ns, sent_ns)
+        if picture.stamp_ns in recorded.plans:  # the recorded planner had it in time, however late the recorder was
+            now_ns = min(now_ns, picture.stamp_ns + int(goal.record.loop.max_age_ms * 1e6))
+        found.append(Moment(picture, now_ns, joints_at(states, picture.stamp_ns), reference_at(sent, picture.stamp_ns)))
+    return found
 
-    A goal ends with its outcome, as in the planner node, or with the next goal.
+
+def latest(rows: Sequence[tuple[int, JointState]], log_ns: int) -> list[JointState]:
+    """What was last heard of all joints before a time of recording: the newest message with each set of names, oldest first."""
+    end = bisect_right(rows, log_ns, key=lambda row: row[0])
+    found: dict[tuple[str, ...], JointState] = {}
+    for _, state in rows[max(end - _KEPT, 0) : end]:
+        found.pop(state.names, None)
+        found[state.names] = state
+    return list(found.values())
+
+
+def pursue(number: int, goal: RecordedGoal, moments: Sequence[Moment], loop: PlanLoop, before: Callable[[Picture], None]) -> Iterator[Decision]:
+    """Plan from one moment after the other, until the goal has its outcome, as in the planner node.
 
     Args:
-        recorded: the bag. make_loop: gives the loop of a goal, for a picture of the camera.
-        period_s: of the planner. before: called with each picture before it is planned from.
+        loop: new, of this goal. before: called with each picture before it is planned from.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
-        for number, goal in enumerate(recorded.goals, 1):
-            end_ns = recorded.goals[number].log_ns if number < len(recorded.goals) else recorded.end_ns + 1
-            yield from _pursue(recorded, number, goal, end_ns, make_loop, period_s, pool, before)
-
-
-def _pursue(
-    recorded: Recorded,
-    number: int,
-    goal: RecordedGoal,
-    end_ns: int,
-    make_loop: MakeLoop,
-    period_s: float,
-    pool: ThreadPoolExecutor,
-    before: Callable[[Picture], None],
-) -> Iterator[Decision]:
-    pictures = _chosen(recorded.pictures, goal, end_ns, period_s, bool(recorded.plans))
-    if not pictures:
-        return
-    loop = make_loop(goal.record, pictures[0])
     answer = loop.set_goal(goal.record.stages, goal.log_ns, goal.record.goal)
     if not answer.ok:
-        yield Decision(number, pictures[0].stamp_ns, goal.log_ns, refused=answer.message)
+        yield Decision(number, moments[0].picture.stamp_ns, goal.log_ns, refused=answer.message)
         return
-    coming: Future[ImageArray] = pool.submit(pictures[0].decoded)
-    for index, (picture, observed) in enumerate(_observed(recorded, pictures)):
-        decoded = coming
-        if index + 1 < len(pictures):
-            coming = pool.submit(pictures[index + 1].decoded)
-        before(picture)
-        if picture.stamp_ns in recorded.plans:  # the recorded planner had it in time, however late the recorder was
-            latest_ns = picture.stamp_ns + int(loop.config.max_age_ms * 1e6)
-            observed = (min(observed[0], latest_ns), *observed[1:])
-        decision = _decide(loop, number, picture, observed, decoded)
-        yield decision
-        if loop.status.outcome is not None:
-            return
+    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as pool:
+        coming = pool.submit(moments[0].picture.decoded)
+        for index, moment in enumerate(moments):
+            decoded = coming
+            if index + 1 < len(moments):
+                coming = pool.submit(moments[index + 1].picture.decoded)
+            before(moment.picture)
+            yield _decide(loop, number, moment, decoded)
+            if loop.status.outcome is not None:
+                return
 
 
-def _decide(loop: PlanLoop, number: int, picture: Picture, observed: tuple[int, JointState | None, Any], decoded: Future[ImageArray]) -> Decision:
-    now_ns, joints, reference = observed
+def _decide(loop: PlanLoop, number: int, moment: Moment, decoded: Future[ImageArray]) -> Decision:
+    picture, now_ns, joints, reference = moment.picture, moment.now_ns, moment.joints, moment.reference
     begin = time.perf_counter()
     if joints is None or reference is None:
         lacking = "joint_states" if joints is None else "hw/command"
@@ -137,15 +146,6 @@ def _chosen(pictures: Iterable[Picture], goal: RecordedGoal, end_ns: int, period
     return found
 
 
-def _observed(recorded: Recorded, pictures: list[Picture]) -> Iterator[tuple[Picture, tuple[int, JointState | None, Any]]]:
-    """Each picture with the moment at which joints and reference of its time had been recorded, and those."""
-    joints, commands = _Stream(recorded.joints), _Stream(recorded.commands)
-    for picture in pictures:
-        states, state_ns = joints.around(picture.stamp_ns, picture.log_ns)
-        sent, sent_ns = commands.around(picture.stamp_ns, picture.log_ns)
-        yield picture, (max(picture.log_ns, state_ns, sent_ns), joints_at(states, picture.stamp_ns), reference_at(sent, picture.stamp_ns))
-
-
 class _Stream:
     """A topic in recorded order, of which the messages around a stamp are asked for, later and later ones.
 
@@ -164,9 +164,9 @@ class _Stream:
             if row[0] > log_ns + _PATIENCE_NS or (self._kept and row[1].stamp_ns < self._kept[-1][1].stamp_ns):
                 break
             self._keep()
-        before = [row for row in self._kept if row[1].stamp_ns <= stamp_ns][-1:]
-        after = [row for row in self._kept if row[1].stamp_ns > stamp_ns][:1]
-        return [value for _, value in before + after], after[0][0] if after else 0
+        middle = bisect_right(self._kept, stamp_ns, key=lambda row: row[1].stamp_ns)
+        after = self._kept[middle : middle + 1]
+        return [value for _, value in self._kept[max(middle - 1, 0) : middle] + after], after[0][0] if after else 0
 
     def _take(self, wanted: Callable[[tuple[int, Any]], bool]) -> None:
         while self._next < len(self._rows) and wanted(self._rows[self._next]):

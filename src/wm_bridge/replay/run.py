@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +17,12 @@ from wm_bridge.core.goal_kinds import Asked, stages_of
 from wm_bridge.core.goal_record import GoalRecord
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.subject import camera_subject, robot_subject
+from wm_bridge.core.types import Trajectory
 from wm_bridge.errors import UserError
 from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
+from wm_bridge.replay.beside import beside, possible
 from wm_bridge.replay.guarding import Guarded, Proposal, guard
-from wm_bridge.replay.planning import Decision, plan_again, without_clock
+from wm_bridge.replay.planning import Decision, Moment, latest, moments_of, pursue, without_clock
 from wm_bridge.replay.recorded import Picture, Recorded, RecordedGoal, read, usual_goal
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.config import SafetyConfig
@@ -36,6 +42,8 @@ class ReplaySettings:
         speed: recorded seconds per second; 0 = as fast as possible.
         namespace, camera: see ``recorded.read``.
         as_recorded: plan with the seed and the search that the bag names; else with the setup's.
+        jobs: processes that plan, a goal each, while this one runs the safety filter; 1 = this one alone, one thing after
+            the other; 0 = as many as there are cores. The decisions are the same to the bit.
     """
 
     planner: PlannerSetup = PlannerSetup()
@@ -46,6 +54,7 @@ class ReplaySettings:
     namespace: str = ""
     camera: str = ""
     as_recorded: bool = True
+    jobs: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class Replay:
 
     Attributes:
         bag: what was replayed. recorded: what is in it. decisions: one per picture. guarded: of the safety filter.
-        planner: what decided (checkpoint, weights, seed, search). load_s, plan_s, guard_s: time spent. notes: what is to be known.
+        planner: what decided (checkpoint, weights, seed, search). period_s: of it.
+        load_s: until model and bag were there. spent_s: from then on, planning and filtering together. guard_s: of the
+            process that runs the safety filter, without waiting for plans. notes: what is to be known.
     """
 
     bag: Path
@@ -64,26 +75,26 @@ class Replay:
     planner: Mapping[str, Any]
     period_s: float
     load_s: float
-    plan_s: float
+    spent_s: float
     guard_s: float
     notes: tuple[str, ...] = field(default=())
 
     @property
     def speed(self) -> float:
         """Seconds of recording per second, without the time to load model and bag."""
-        return self.recorded.duration_s / max(self.plan_s + self.guard_s, 1e-9)
+        return self.recorded.duration_s / max(self.spent_s, 1e-9)
 
     @property
     def plan_speed(self) -> float:
         """The same of the planned part alone: one period per decision."""
-        return len(self.decisions) * self.period_s / max(self.plan_s + self.guard_s, 1e-9)
+        return len(self.decisions) * self.period_s / max(self.spent_s, 1e-9)
 
 
-def replay_planner(bag: Path, settings: ReplaySettings = ReplaySettings(), equip: Callable[[PlannerSetup, Any], EquippedPlanner] = EquippedPlanner) -> Replay:
+def replay_planner(bag: Path, settings: ReplaySettings = ReplaySettings()) -> Replay:
     """Plan and filter again what a bag holds.
 
     Args:
-        bag: folder or file. settings: see there. equip: makes the planner.
+        bag: folder or file. settings: see there.
 
     Raises:
         UserError: the bag cannot be read, or lacks what a plan needs; what to do.
@@ -97,35 +108,88 @@ def replay_planner(bag: Path, settings: ReplaySettings = ReplaySettings(), equip
     _check(bag, recorded, notes)
     first = recorded.goals[0].record
     spec = robots.load(settings.robot or first.robot or USUAL_ROBOT)
-    equipped = equip(_setup(settings, first, notes), spec)
+    equipped = EquippedPlanner(_setup(settings, first, notes), spec)
     planner, now = equipped.planner, equipped.description()
     if first.planner and first.planner["weights"] != now["weights"]:
         notes.append(f"recorded with {first.planner['checkpoint']} {first.planner['weights']}, planned now with {now['checkpoint']} {now['weights']}: --checkpoint names another")
-    robot, cameras = robot_subject(spec.name, recorded.simulated), set[str]()
-
-    def make_loop(record: GoalRecord, picture: Picture) -> PlanLoop:
-        height, width = picture.decoded().shape[:2]
-        camera = camera_subject(picture.frame_id.removeprefix(str(record.planner.get("tf_prefix", ""))), width, height)
-        if camera not in cameras:
-            cameras.add(camera)
-            problem = equipped.judge_by_calibration(robot, camera)
-            notes.extend([problem] if problem else [])
-        return PlanLoop(planner, spec, without_clock(record).loop, clock=lambda: 0, observe=equipped.observe)
-
-    loaded = time.perf_counter()
+    robot, period_s = robot_subject(spec.name, recorded.simulated), float(planner.period_s)
     wait, iterate = _pace(settings.speed), _as_long(planner, recorded, settings)
+    apart = all(_own_numbers(goal.record, settings) for goal in recorded.goals)
 
     def before(picture: Picture) -> None:
         wait(picture.log_ns)
         iterate(picture.stamp_ns)
 
-    decisions = tuple(plan_again(recorded, make_loop, float(planner.period_s), before))
-    planned = time.perf_counter()
-    proposals = [Proposal(d.stamp_ns, d.now_ns, d.trajectory, d.numbers.get("trust", 1.0)) for d in decisions if d.trajectory is not None]
-    guarded = guard(recorded, proposals, float(planner.period_s), settings.safety)
-    end = time.perf_counter()
-    notes += [guarded.problem] if guarded.problem else []
-    return Replay(bag, recorded, decisions, guarded, now, float(planner.period_s), loaded - begin, planned - loaded, end - planned, tuple(notes))
+    @functools.lru_cache(maxsize=1)  # as long as the camera stays the same
+    def judge(camera: str) -> str:
+        return equipped.judge_by_calibration(robot, camera)
+
+    def work(index: int) -> Iterator[tuple[Decision, str]]:
+        """The decisions of a goal, and what is to be known of it."""
+        goal, moments = recorded.goals[index], asked[index]
+        if not moments:
+            return
+        problem = judge(_camera(goal.record, moments))
+        if apart:
+            equipped.begin_goal(goal.record.number)
+            for joints in latest(recorded.joints, goal.log_ns):
+                equipped.observe(joints)
+        loop = PlanLoop(planner, spec, without_clock(goal.record).loop, clock=lambda: 0, observe=equipped.observe)
+        yield from ((decision, problem) for decision in pursue(index + 1, goal, moments, loop, before))
+
+    loaded = time.perf_counter()
+    asked = [moments_of(recorded, number, period_s) for number in range(1, len(recorded.goals) + 1)]
+    with beside(work, [len(moments) for moments in asked], _jobs(settings, planner, len(asked) if apart else 1)) as coming:
+        clock = _Waiting()
+        proposals = [Proposal(m.picture.stamp_ns, m.now_ns, clock.plan(future)) for moments, futures in zip(asked, coming, strict=True) for m, future in zip(moments, futures, strict=True)]
+        begun = time.perf_counter()
+        guarded = guard(recorded, proposals, period_s, settings.safety)
+        guard_s = time.perf_counter() - begun - clock.waited_s
+        results = [result for futures in coming for future in futures if (result := future.result()) is not None]
+    spent = time.perf_counter() - loaded
+    notes += [*dict.fromkeys(problem for _, problem in results if problem), *([guarded.problem] if guarded.problem else [])]
+    return Replay(bag, recorded, tuple(decision for decision, _ in results), guarded, now, period_s, loaded - begin, spent, guard_s, tuple(notes))
+
+
+class _Waiting:
+    """Gives plans as they come. ``waited_s``: how long was waited for them."""
+
+    def __init__(self) -> None:
+        self.waited_s = 0.0
+
+    def plan(self, future: Future[tuple[Decision, str] | None]) -> Callable[[], tuple[Trajectory, float] | None]:
+        """See ``Proposal``."""
+
+        def wait() -> tuple[Trajectory, float] | None:
+            begin = time.perf_counter()
+            found = future.result()
+            self.waited_s += time.perf_counter() - begin
+            if found is None or found[0].trajectory is None:
+                return None
+            return found[0].trajectory, found[0].numbers.get("trust", 1.0)
+
+        return wait
+
+
+def _own_numbers(record: GoalRecord, settings: ReplaySettings) -> bool:
+    """True when the random numbers of a goal do not depend on the goals before it: not so in recordings of old versions."""
+    return not (record.planner and settings.as_recorded) or bool(record.planner.get("seed_per_goal"))
+
+
+def _jobs(settings: ReplaySettings, planner: Any, parts: int) -> int:
+    """Processes that plan, 0 = none beside this one."""
+    cores = settings.jobs or len(os.sched_getaffinity(0)) if possible else 1
+    threads, slopes = int(planner.config.threads), bool(planner.search.differentiates)
+    return 0 if cores == 1 or threads != 1 or slopes or settings.speed > 0.0 else min(cores, parts)
+
+
+def _camera(record: GoalRecord, moments: Sequence[Moment]) -> str:
+    """What the trust calibration calls the camera of the first picture that is whole."""
+    for picture in (moment.picture for moment in moments):
+        with contextlib.suppress(ValueError):
+            height, width = picture.decoded().shape[:2]
+            return camera_subject(picture.frame_id.removeprefix(str(record.planner.get("tf_prefix", ""))), width, height)
+    return ""
 
 
 def _check(bag: Path, recorded: Recorded, notes: list[str]) -> None:
@@ -147,7 +211,7 @@ def _setup(settings: ReplaySettings, record: GoalRecord, notes: list[str]) -> Pl
     if not told or not settings.as_recorded:
         return setup
     search = {} if setup.search else {name: value for name, value in told["search"].items() if name != "threads"}
-    if record.number > 1:
+    if record.number > 1 and not _own_numbers(record, settings):
         notes.append(f"the recording begins with goal {record.number} of the planner: its random numbers are not those of the recording")
     return dataclasses.replace(setup, seed=int(told["seed"]), changes={**search, **setup.changes})
 

@@ -65,7 +65,7 @@ class Pursuit:
 
     Args:
         node: for the clock and the logger.
-        make_loop: gives a ``PlanLoop`` for the target "hand" or "object".
+        make_loop: gives a ``PlanLoop`` for the target "hand" or "object", and the number of the goal from 1.
         observer, output: what comes in besides pictures, and what goes out.
         planned: called after each plan, with the time inside of the planner in ms.
 
@@ -77,7 +77,7 @@ class Pursuit:
         self,
         node: Node,
         config: PursuitConfig,
-        make_loop: Callable[[str], PlanLoop],
+        make_loop: Callable[[str, int], PlanLoop],
         observer: Observer,
         output: PlanOutput,
         planned: Callable[[float], None],
@@ -162,7 +162,7 @@ class Pursuit:
         except ValueError as error:
             self._finish(Outcome.REJECTED, str(error))
             return
-        goal.loop = self._make_loop("hand" if request.target in ("", "hand") else "object")
+        goal.loop = self._make_loop("hand" if request.target in ("", "hand") else "object", self._goals + 1)
         config = goal_config(request, self._config.goal)
         answer = goal.loop.set_goal(asked, now_ns(self._node), config)
         if not answer.ok:

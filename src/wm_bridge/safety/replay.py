@@ -207,6 +207,7 @@ class Replayed:
     """A filter as the journal's first entry describes it, with the recorded clock.
 
     A filter renewed by a reset takes its first tick within that reset: its output is not sent (``unsent``).
+    ``answered`` is what came of the last entry.
     """
 
     def __init__(self, begin: Entry, folder: Path, config: SafetyConfig | None, renewed: bool) -> None:
@@ -224,17 +225,20 @@ class Replayed:
         except (ValueError, TypeError, IndexError) as error:
             raise JournalError(f"entry {begin.number} describes no filter of this version: {error}") from error
         self._readings: list[int] = []
+        self.answered: Any = None
         self.names = tuple(names)
         self.filter = SafetyFilter(spec, config or recorded, self._clock)
 
     def tick(self, now_ns: int, steady_ns: int, readings: tuple[int, ...]) -> tuple[Command | None, Verdict]:
         """One output, with the readings that the clock gave then."""
         self._readings = list(reversed(readings))
-        return self.filter.tick(now_ns, steady_ns)
+        self.answered = found = self.filter.tick(now_ns, steady_ns)
+        return found
 
     def tell(self, kind: str, arguments: tuple[Any, ...]) -> Any:
         """Any other entry; gives the filter's answer."""
-        return _CALLS[kind](self.filter, arguments, self.names)
+        self.answered = _CALLS[kind](self.filter, arguments, self.names)
+        return self.answered
 
     def _clock(self) -> int:
         """The next reading; the last one again when the filter asks more often than then."""
