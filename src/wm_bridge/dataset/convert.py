@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -23,6 +25,7 @@ from wm_bridge.dataset.windows import WindowStore
 
 Small = Callable[[ImageArray], ImageArray]
 _AHEAD = 24  # pictures that are being decoded
+_DECODERS = 4  # threads, at most
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def write_bags(
     """
     total = sum(len(episode) for bag in bags for episode in bag.episodes)
     step, count, number = max(1, total // 48), 0, 0
-    with ThreadPoolExecutor(2) as pool:
+    with _decoders() as pool:
         for bag in bags:
             first = next(iter(bag.streams.topics))
             streams = {
@@ -123,6 +126,18 @@ def splits_of(count: int, held_out: float) -> list[str]:
     """The last episodes are held out: what is recorded later is what a model will meet."""
     last = min(count - 1, max(1, round(held_out * count))) if held_out > 0.0 and count > 1 else 0
     return ["training"] * (count - last) + ["held_out"] * last
+
+
+@contextmanager
+def _decoders() -> Iterator[ThreadPoolExecutor]:
+    """Threads that decode, each with one of OpenCV: several of those wait for each other, as each video has a thread as well."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        with ThreadPoolExecutor(min(_DECODERS, os.cpu_count() or 1)) as pool:
+            yield pool
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _decoded(pool: ThreadPoolExecutor, messages: Iterator[tuple[int, Any]], small: Small | None) -> Iterator[tuple[ImageArray, ImageArray | None]]:

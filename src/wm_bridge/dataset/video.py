@@ -18,7 +18,7 @@ from wm_bridge.errors import UserError
 CODEC, NAMED, PIXELS = "libx264", "h264", "yuv420p"
 EVERY = 4  # a key frame every so many pictures: a random one costs at most so many decodings
 _AHEAD = 8  # pictures that wait for their encoding
-_OPTIONS = {"preset": "ultrafast", "crf": "20"}
+_OPTIONS = {"preset": "ultrafast", "crf": "20", "threads": "1"}  # it has a thread of its own; several of libx264's wait for each other
 
 
 def pyav() -> Any:
