@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from wm_bridge import resources
+from wm_bridge.core.settings import read_yaml
 from wm_bridge.errors import UserError
 
 PROFILES = ("sim", "robot", "replay")
@@ -92,7 +93,7 @@ def load(
     """
     _known(profile, PROFILES, "profile")
     path = path or resources.path("config/graph.yaml")
-    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = _read(path)
     if not isinstance(data, dict):
         raise UserError(f"{path.name} holds no mapping", "restore it: git checkout -- config", 2)
     for key in data:
@@ -117,7 +118,14 @@ def load(
 def names(path: Path | None = None) -> tuple[str, ...]:
     """All nodes of the description, whatever profile starts them."""
     path = path or resources.path("config/graph.yaml")
-    return tuple(yaml.safe_load(path.read_text(encoding="utf-8"))["nodes"])
+    return tuple(_read(path)["nodes"])
+
+
+def _read(path: Path) -> Any:
+    try:
+        return read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {error}", "correct it, or restore it: git checkout -- config", 2) from error
 
 
 def stages(entries: Sequence[NodeEntry]) -> list[tuple[NodeEntry, ...]]:

@@ -19,6 +19,7 @@ from wm_bridge import graph as description
 from wm_bridge import resources
 from wm_bridge.cli.domain import claim_domain_id
 from wm_bridge.cli.environment import run_environment
+from wm_bridge.core.settings import read_value
 from wm_bridge.errors import UserError
 from wm_bridge.graph import NodeEntry, Parameter
 
@@ -306,26 +307,24 @@ def main(argv: list[str] | None = None) -> int:
 
     ``+view`` starts an optional node.
     """
-    import yaml
-
     words = sys.argv[1:] if argv is None else argv
     profile, cameras = "sim", ["camera"]
     overrides: dict[str, dict[str, Parameter]] = {}
     also = [word[1:] for word in words if word.startswith("+")]
-    for word in (word for word in words if not word.startswith("+")):
-        key, found, value = word.partition("=")
-        if not found:
-            profile = word
-            continue
-        if key == "cameras":
-            cameras = value.split(",")
-            continue
-        node, _, name = key.partition(".")
-        overrides.setdefault(node, {})[name] = yaml.safe_load(value)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
+        for word in (word for word in words if not word.startswith("+")):
+            key, found, value = word.partition("=")
+            if not found:
+                profile = word
+                continue
+            if key == "cameras":
+                cameras = value.split(",")
+                continue
+            node, _, name = key.partition(".")
+            overrides.setdefault(node, {})[name] = read_value(value, key)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         with Graph.start(profile, overrides, cameras=cameras, also=also) as graph:
             print(f"running in ROS_DOMAIN_ID={graph.domain}, logs in {graph.run_dir}; Ctrl-C stops", flush=True)
             while not stop.wait(0.2):

@@ -299,7 +299,7 @@ def load_config(kind: type[ConfigT], path: Path, overrides: Mapping[str, Any] | 
     except FileNotFoundError:
         raise PlannerError(f"no config file {path}") from None
     except yaml.YAMLError as error:
-        raise PlannerError(f"{path} is not valid YAML: {error}") from error
+        raise PlannerError(f"{path} is not YAML ({' '.join(str(error).split())}); correct it") from error
     if not isinstance(values, dict):
         raise PlannerError(f"{path} must hold key: value pairs, got a {type(values).__name__}")
     return config_from_mapping(kind, {**values, **(overrides or {})}, str(path))

@@ -299,7 +299,10 @@ def overrides_from(pairs: list[str]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator:
             raise PlannerError(f"--set takes KEY=VALUE, got {pair!r}")
-        result[key] = yaml.safe_load(value)
+        try:
+            result[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise PlannerError(f"--set {pair} is not YAML ({' '.join(str(error).split())}); put a value with brackets or colons into quotes of its own") from error
     return result
 
 

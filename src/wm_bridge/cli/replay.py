@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.core.goal_kinds import Asked, BagFrame, PictureGoal
+from wm_bridge.core.settings import read_value
 from wm_bridge.errors import UserError
 from wm_bridge.replay.guarding import Guarded, guard
 from wm_bridge.replay.recorded import Recorded, read
@@ -44,6 +43,7 @@ def main(argv: list[str]) -> int:
         from wm_bridge.cli.replay_ros import play
 
         return play(arguments.bag, arguments.speed or 1.0, arguments.namespace, arguments.camera, arguments.checkpoint, arguments.json)
+    changes = {name: read_value(value, name) for name, _, value in (word.partition("=") for word in arguments.set)}
     try:
         config = SafetyConfig.load(arguments.config) if arguments.config else None
     except (OSError, ValueError) as error:
@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
         guarded = replay_safety(arguments.bag, recorded, config)
         found = _Found(0, guarded, [], recorded.notes, {}, {"config": str(arguments.config or "as recorded")})
     else:
-        found = _plan(arguments, config)
+        found = _plan(arguments, config, changes)
     reports = found.guarded.reports
     told = [(f"start {number} of the safety node: " if len(reports) > 1 else "") + text(report) for number, report in enumerate(reports, 1)]
     print("\n".join(told))
@@ -107,13 +107,12 @@ def _leave(arguments: argparse.Namespace, found: _Found, figures: Mapping[str, A
         print(f"page {page}")
 
 
-def _plan(arguments: argparse.Namespace, config: SafetyConfig | None) -> _Found:
+def _plan(arguments: argparse.Namespace, config: SafetyConfig | None, changes: Mapping[str, Any]) -> _Found:
     from wm_bridge.planner_setup import PlannerSetup
     from wm_bridge.replay import golden, page
     from wm_bridge.replay.run import ReplaySettings, replay_planner
     from wm_bridge.replay.summary import summarise
 
-    changes = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in arguments.set)}
     setup = PlannerSetup(str(arguments.checkpoint or ""), search=str(arguments.search or ""), seed=arguments.seed or 0, changes=changes)
     settings = ReplaySettings(
         setup, arguments.robot, config, _goal(arguments.goal), arguments.speed, arguments.namespace, arguments.camera, arguments.seed is None, arguments.jobs

@@ -11,12 +11,10 @@ import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from wm_bridge import arguments
 from wm_bridge.cli.node_facts import node_facts
+from wm_bridge.core.settings import read_value
 from wm_bridge.errors import UserError
 from wm_bridge.graph import Parameter
 from wm_bridge.report import short
@@ -96,6 +94,5 @@ def _more(overrides: dict[str, dict[str, Parameter]], words: list[str]) -> dict[
         node, dot, name = key.partition(".")
         if not (found and dot and name):
             raise UserError(f"{word!r} is no setting", "write NODE.PARAMETER=VALUE, as safety.rate_hz=50", 2)
-        given: Any = yaml.safe_load(value)
-        overrides.setdefault(node, {})[name] = given
+        overrides.setdefault(node, {})[name] = read_value(value, key)
     return overrides

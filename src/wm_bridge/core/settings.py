@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from wm_bridge.errors import UserError
+
 T = TypeVar("T")
 
 
@@ -23,6 +25,21 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} is not YAML: {error}") from error
+
+
+def read_value(word: str, of: str) -> Any:
+    """Value of a setting KEY=VALUE, in YAML: a number, a word, a list.
+
+    Args:
+        of: KEY, for the message.
+
+    Raises:
+        UserError: it is not YAML.
+    """
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise UserError(f"{of}={word} is not YAML: {' '.join(str(error).split())}", "put a value with brackets or colons into quotes of its own", 2) from error
 
 
 def read_group(cls: type[T], file: str, name: str, values: object, like: str) -> T:

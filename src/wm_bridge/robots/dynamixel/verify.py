@@ -122,7 +122,9 @@ def confirm(jog: Jog, axis: str, degrees: float, ask: Ask, say: Say) -> JointMot
 
 def write(source: Path, out: Path, confirmed: JointMotor) -> None:
     """Copy a motors file with one joint's sign, zero and ``verified`` renewed; whole or not at all."""
-    data = yaml.safe_load((out if out.is_file() else source).read_text(encoding="utf-8"))
+    file = out if out.is_file() else source
+    motor_map.load(file)  # refuses what could not be written again
+    data = yaml.safe_load(file.read_text(encoding="utf-8"))
     entry = data["motors"][confirmed.joint]
     entry |= {"sign": confirmed.sign, "zero_deg": round(math.degrees(confirmed.zero), 2), "verified": confirmed.verified}
     motor_map.from_dict(data)  # what is written can be read
