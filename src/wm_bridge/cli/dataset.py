@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import json
 import shutil
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +69,6 @@ def from_bags(args: argparse.Namespace, mapping: DataMapping, spec: RobotSpec, i
             tqdm.write(f"left out: {error}")
     if not bags:
         raise UserError("none of the bags can be used", "the lines above say why")
-    threading.Thread(target=quality.load_plots, daemon=True).start()
     splits = splits_of(sum(len(bag.episodes) for bag in bags), args.held_out)
     total = sum(len(episode) for bag in bags for episode in bag.episodes)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -159,12 +159,6 @@ def write_page(path: Path, title: str, quality: Mapping[str, Any], look: Look, e
     write_sheet(path, title, (), parts)
 
 
-def load_plots() -> None:
-    """Load what draws the plots, which takes half a second: beside other work, then ``write_page`` need not wait for it."""
-    import matplotlib.backends.backend_agg
-    import matplotlib.figure  # noqa: F401
-
-
 def _plots(look: Look, episodes: Sequence[Episode]) -> Any:
     from matplotlib.figure import Figure
 
