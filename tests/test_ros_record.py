@@ -99,3 +99,19 @@ def test_a_recording_leaves_a_page_with_what_came_and_what_was_marked(foreign: S
     assert (run.kind, run.name, run.figures["marks_success"]) == ("recording", "bag", 1.0) and run.outcome.startswith("whole")
     assert run.figures["messages"] > 5 and run.figures["bag_mb"] > 0.001 and run.configuration["arguments.note"] == "at noon"
     assert run.page is not None and str(run.page.relative_to(tmp_path)) in said
+
+
+def test_it_ends_in_time_with_threads_of_libraries_and_in_a_shell_s_background(foreign: SpunNode, ros_env: dict[str, str], tmp_path: Path) -> None:
+    environment = {**ros_env, "OPENBLAS_NUM_THREADS": "4"}  # threads that were there before the node, with no signal blocked
+
+    def background() -> None:  # what a shell without job control does to `program &`
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    words = command("--out", str(tmp_path / "bag"), "--wait", "30", "--quiet", "--duration", "1")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path, preexec_fn=background)  # noqa: PLW1509
+    assert done.returncode == 0 and "messages" in done.stdout, done.stdout + done.stderr
+    with subprocess.Popen(command("--out", str(tmp_path / "more"), "--wait", "30", "--quiet"), env=environment, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        wait_until(lambda: len(heard(tmp_path / "more").get("/left/joint_states", [])) > 5, 60.0, "joint states in the bag")
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "messages" in said, said

@@ -36,7 +36,8 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     """Run one node until SIGINT or SIGTERM; return the exit code of the process.
 
     Stop signals are taken by a thread of their own, so a busy callback cannot swallow
-    them. ``node.stop()`` is called while the node can still publish. Exit codes: 0 stopped
+    them, nor a thread of a library that was there before, nor a shell that had background programs ignore them.
+    ``node.stop()`` is called while the node can still publish. Exit codes: 0 stopped
     on request, 1 failed while running, 2 could not start as it was configured. SIGUSR1 makes
     it tell on stderr what each of its threads is doing, and go on.
 
@@ -44,14 +45,19 @@ def run(make: Callable[[], Node], argv: list[str] | None = None) -> int:
     ``EventsExecutor`` lost timers and took a whole core on one of the test machines.
     """
     faulthandler.register(signal.SIGUSR1)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)  # also for all threads from here on
+    signals, far = os.pipe()
+    os.set_blocking(far, False)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(far, warn_on_full_buffer=False)  # whichever thread gets a signal writes its number there
     rclpy.init(args=argv, signal_handler_options=SignalHandlerOptions.NO)
     node, executor = None, LeanExecutor()
     try:
         node = make()
         executor.add_node(node)
         stop: Future = Future()
-        threading.Thread(target=_wait_for_signal, args=(stop, executor), daemon=True).start()
+        threading.Thread(target=_wait_for_signal, args=(signals, stop, executor), daemon=True).start()
         while not stop.done():
             executor.spin_once()
             failure = getattr(node, "failure", None)
@@ -125,8 +131,10 @@ def now_ns(node: Node) -> int:
     return int(node.get_clock().now().nanoseconds)
 
 
-def _wait_for_signal(stop: Future, executor: LeanExecutor) -> None:
-    signal.sigwait(_STOP_SIGNALS)
+def _wait_for_signal(signals: int, stop: Future, executor: LeanExecutor) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
+    while os.read(signals, 1)[0] not in _STOP_SIGNALS:
+        pass
     stop.set_result(None)
     executor.wake()
     # A callback that never returns must not keep the process alive for ever.
