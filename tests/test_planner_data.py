@@ -235,7 +235,7 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
         TrainConfig(steps=0)
     with pytest.raises(PlannerError, match="same joints"):
         ModelConfig(("a",), (0.0, 1.0), (1.0,), (0.1,))
-    for text, message in (("- 1\n", "key: value pairs"), ("a: [", "not valid YAML")):
+    for text, message in (("- 1\n", "key: value pairs"), ("a: [", "is not YAML")):
         (tmp_path / "c.yaml").write_text(text)
         with pytest.raises(PlannerError, match=message):
             load_config(TrainConfig, tmp_path / "c.yaml")
