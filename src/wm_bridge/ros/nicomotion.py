@@ -73,7 +73,7 @@ class Motion:
         self._mine: set[int] = set()
         self._temperature: dict[str, float] = {}
         self._problem, self._enabled = "", False
-        self._not_enabled = "the safety node is not heard"
+        self._not_enabled = ""  # in words, once the safety node was heard
         self._fastest = 1.0
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
@@ -94,7 +94,7 @@ class Motion:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="nicomotion", daemon=True)
         self._thread.start()
-        if not _until(lambda: self._measured is not None and self._sent is not None, timeout_s):
+        if not _until(lambda: self._measured is not None and self._sent is not None and self._not_enabled, timeout_s):
             self.cleanup()
             raise UserError(f"no graph is heard under {namespace or '/'}", "start it: ./wm robot (and the same ROS_DOMAIN_ID)")
 
