@@ -175,6 +175,22 @@ def test_whatever_comes_every_followed_counter_is_new_and_of_one_writer_until_a_
         last = ticket
 
 
+@pytest.mark.parametrize(("stamp_ns", "queued_ns"), [(0, 0), (1 * MS, 0), (500 * MS, 101 * MS), (900 * MS, 0)])
+def test_a_reset_told_by_a_command_that_may_not_be_followed_forgets_no_writer(stamp_ns: int, queued_ns: int) -> None:
+    def told(writer: int, counter: int, epoch: int, at_ns: int = 500 * MS, queued: int = 0) -> Refusal:
+        return gate.judge(Arrival(Ticket(writer, DRIVER, counter, epoch), at_ns, queued, None, None), 500 * MS)
+
+    gate = CommandGate(DRIVER, "safety", "/", 100 * MS, 20 * MS, equal_stamps=True)
+    gate.writers((HOME,))
+    assert told(SAFETY, 5, 1) is Refusal.NONE
+    gate.close()
+    assert told(SAFETY, 6, 2, stamp_ns, queued_ns) is not Refusal.NONE, "no stamp, too old, too long in a queue, of the future"
+    assert gate.latched is Refusal.ROBOT_LOST
+    for ticket in ((OTHER, 0, 0), (SAFETY, 5, 1), (SAFETY, 7, 1)):
+        assert told(*ticket) is Refusal.ROBOT_LOST, "another session, a replay, a command from before the reset"
+    assert told(SAFETY, 7, 2) is Refusal.NONE and gate.latched is Refusal.NONE
+
+
 def test_every_latching_refusal_names_a_cause() -> None:
     assert Refusal.NONE not in LATCHING and Refusal.OLD not in LATCHING
 

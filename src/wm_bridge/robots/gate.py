@@ -150,10 +150,18 @@ class CommandGate:
         Args:
             now_ns: node time of the driver.
         """
-        if self.latched is not Refusal.NONE:
-            if not self._may_reopen(arrival):
-                return self.latched
-            self._reopen()
+        if self.latched is Refusal.NONE:
+            return self._judge(arrival, now_ns)
+        if not self._may_reopen(arrival):
+            return self.latched
+        known = self.latched, self._last, self._offset, self._stamp_ns
+        self._reopen()
+        wrong = self._judge(arrival, now_ns)
+        if wrong is not Refusal.NONE:  # a reset counts with a command that may be followed; forgetting the writer before would let any other in
+            self.latched, self._last, self._offset, self._stamp_ns = known
+        return wrong
+
+    def _judge(self, arrival: Arrival, now_ns: int) -> Refusal:
         wrong = self._wrong_identity(arrival)
         if wrong is Refusal.NONE:
             wrong = self._wrong_time(arrival, now_ns)
