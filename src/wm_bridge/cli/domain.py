@@ -54,7 +54,9 @@ def running_domains(processes: Path = _PROCESSES) -> tuple[int, ...]:
             pairs = dict(pair.split(b"=", 1) for pair in (process / "environ").read_bytes().split(b"\0") if b"=" in pair)
         except OSError:
             continue
-        found.add(int(pairs.get(b"ROS_DOMAIN_ID") or b"0"))
+        told = pairs.get(b"ROS_DOMAIN_ID") or b"0"
+        if told.isdigit():
+            found.add(int(told))
     return tuple(sorted(found))
 
 

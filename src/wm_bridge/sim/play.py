@@ -93,6 +93,8 @@ class Player(ABC):
 class GoalDirected(Player):
     """Straight joint-space moves between reachable poses, with pauses and some noise."""
 
+    near_rad = 0.02  # a goal that is this close in every joint has been reached
+
     def start(self) -> FloatArray:
         self.speed, self.noise, self.pause = 1.0, 0.0, 0
         self.colour = np.zeros(len(self.index))
@@ -111,7 +113,7 @@ class GoalDirected(Player):
         self.pause = int(rng.integers(0, 7))
 
     def action(self, reference: FloatArray) -> FloatArray:
-        if np.max(np.abs(self.pose - reference)) < 0.02:
+        if np.max(np.abs(self.pose - reference)) < self.near_rad:
             self.pause -= 1
             if self.pause < 0:
                 self.renew(reference)
@@ -119,8 +121,10 @@ class GoalDirected(Player):
         return self.toward(self.pose, reference, self.speed) + 2 * self.noise * self.scale * self.colour
 
 
-class Roaming(Player):
+class Roaming(GoalDirected):
     """As `./wm play` moves a real arm: postures all over, on straight ways that keep the safety filter's distances."""
+
+    near_rad = Roam.near_rad
 
     def start(self) -> FloatArray:
         spec = self.world.spec
@@ -137,12 +141,7 @@ class Roaming(Player):
         self.pose = self.roam.goal(near)
         self.speed = self.rng.uniform(0.7, 1.0)
         self.noise = self.rng.choice([0.0, 0.0, 0.1, 0.3])
-
-    def action(self, reference: FloatArray) -> FloatArray:
-        if np.max(np.abs(self.pose - reference)) < self.roam.near_rad:
-            self.renew(reference)
-        self.colour = 0.7 * self.colour + 0.3 * self.rng.normal(size=len(self.index))
-        return self.toward(self.pose, reference, self.speed) + 2 * self.noise * self.scale * self.colour
+        self.pause = 0
 
 
 class SmoothRandom(Player):
