@@ -27,6 +27,7 @@ from wm_bridge.safety.clearance import Clearance
 from wm_bridge.safety.config import SafetyConfig
 
 _LOOK_S = 0.05
+_STANDS_S, _STANDING_RAD_S = 5.0, 0.05
 _HEARD_S = 3.0  # for the safety node's state
 _STALLED_S, _STALLED_RAD = 1.5, 0.01  # held by the safety node, or by something in the way: on to another posture
 _SLOWEST = 0.5  # of a way, share of --speed
@@ -79,9 +80,8 @@ def main(argv: list[str]) -> int:
             try:
                 code = play.run(60.0 * args.minutes)
             except KeyboardInterrupt:
-                motion.stop()
-                print("stopped: the arm stands", flush=True)
                 code = 128 + interrupt.number
+            print("the arm stands" if stands(motion) else "the safety node brakes the arm", flush=True)
         print(f"page {_page(play, args, arm)}", flush=True)
         return code
     finally:
@@ -138,6 +138,17 @@ class Play:
             elif time.monotonic() - since > _STALLED_S:
                 return False
         return False
+
+
+def stands(motion: Any) -> bool:
+    """Propose nothing more, and wait until no joint moves; False when one still does after some seconds."""
+    motion.stop()
+    end = time.monotonic() + _STANDS_S
+    while np.abs(motion.state().velocity).max() > _STANDING_RAD_S:
+        if time.monotonic() > end:
+            return False
+        time.sleep(_LOOK_S)
+    return True
 
 
 def _enable(domain: int, namespace: str, interrupt: Interrupt) -> None:
