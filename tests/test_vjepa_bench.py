@@ -61,8 +61,9 @@ def test_a_small_gripper_motion_is_none():
 
 
 @pytest.mark.parametrize("horizon", [1, 3])
-def test_the_flop_model_counts_what_torch_counts(horizon):
-    """Attention as plain products: torch does not count its fused one on a CPU."""
+def test_the_flop_model_counts_what_torch_counts(horizon, monkeypatch):
+    """Attention and linear maps as plain products: torch does not count the fused and packed ones of a CPU."""
+    monkeypatch.setattr("wm_planner.linear.can_pack", lambda weight: False)
     model = planner.random_model(TINY, 0)
     scene = planner.make_scene(model, 0, torch.zeros(1, 7))
     rollout = Rollout(model, horizon)

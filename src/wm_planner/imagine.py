@@ -15,30 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wm_planner.blocks import CausalBlock, rotary_table
+from wm_planner.linear import Linear, Product, copied, fold_norm
 from wm_planner.world_model import WorldModel
 
 Policy = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Linear:
-    """Transposed weight (in, out), which multiplies faster, and bias (out,)."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.addmm(self.bias, x, self.weight)
-
-
-@dataclass(frozen=True)
 class Block:
     """A transformer block; ``qkv`` has one entry per time step, rotary turn included."""
 
-    qkv: tuple[Linear, ...]
-    out: Linear
-    up: Linear
-    down: Linear
+    qkv: tuple[Product, ...]
+    out: Product
+    up: Product
+    down: Product
 
 
 class Imagination:
@@ -51,13 +41,13 @@ class Imagination:
         first, last = linear_at(predictor.embed, 0), linear_at(predictor.embed, 2)
         known = config.latent_dim + config.state_dim
         self.embed_frame = first.weight[:, :known].T.contiguous()
-        self.embed_action = Linear(first.weight[:, known:].T.contiguous(), first.bias.clone())
-        self.embed = copied(last)
+        self.embed_action = Product(Linear(first.weight[:, known:].T, first.bias))
+        self.embed = Product(copied(last))
         tables = rotary_table(torch.arange(horizon, device=first.weight.device), predictor.head_dim)
         self.blocks = [fold_block(block, tables) for block in predictor.blocks if isinstance(block, CausalBlock)]
         heads = (predictor.latent_head, predictor.state_head)
         both = Linear(torch.cat([h.weight.T for h in heads], dim=1), torch.cat([h.bias for h in heads]))
-        self.head = fold_norm(predictor.norm, both)
+        self.head = Product(fold_norm(predictor.norm, both))
 
     def __call__(self, z: Tensor, state: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Imagine S futures.
@@ -100,27 +90,26 @@ class Imagination:
         """Futures in which ``asked`` gives the embedded actions (S, W) of a step and latents."""
         frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
         path = z.new_empty(count, horizon, frame.shape[1])
-        cache = z.new_empty(len(self.blocks), count, horizon, 2, self.heads, self.width // self.heads)
+        cache = z.new_empty(len(self.blocks), horizon, 2, count, self.heads, self.width // self.heads)
         for step in range(horizon):
             action = asked(step, frame[:, : self.latent_dim])
             x = self.embed(functional.gelu(action + frame @ self.embed_frame))
             for block, memory in zip(self.blocks, cache, strict=True):
                 x += block.out(self.attend(block.qkv[step](self.normal(x)), memory, step))
-                x += block.down(functional.gelu(block.up(self.normal(x))))
+                x += block.down(block.up.gelu(self.normal(x)))
             frame = frame + self.head(self.normal(x))
             path[:, step] = frame
         return path[..., : self.latent_dim], path[..., self.latent_dim :]
 
     def attend(self, qkv: Tensor, memory: Tensor, step: int) -> Tensor:
         """(S, W) attention of one new frame over the frames so far; stores its key and value."""
-        q, kv = qkv[:, : self.width], qkv[:, self.width :]
+        q, key_and_value = qkv[:, : self.width], qkv[:, self.width :].view(len(qkv), 2, self.heads, -1)
+        memory[step] = key_and_value.transpose(0, 1)
         if step == 0:
-            memory[:, 0] = kv.view_as(memory[:, 0])
-            return kv[:, self.width :]  # a single frame attends to itself
-        memory[:, step] = kv.view_as(memory[:, step])
-        k, v = memory[:, : step + 1].unbind(2)  # each (S, T, heads, d)
-        likeness = (q.view(len(q), 1, self.heads, -1) * k).sum(-1) / k.shape[-1] ** 0.5  # (S, T, heads)
-        attended: Tensor = (likeness.softmax(1)[..., None] * v).sum(1)
+            return qkv[:, 2 * self.width :]  # a single frame attends to itself
+        k, v = memory[: step + 1].unbind(1)  # each (T, S, heads, d)
+        likeness = (q.view(k.shape[1:]) * k).sum(-1) / k.shape[-1] ** 0.5  # (T, S, heads)
+        attended: Tensor = (likeness.softmax(0)[..., None] * v).sum(0)
         return attended.view(len(q), self.width)
 
     def normal(self, x: Tensor) -> Tensor:
@@ -156,24 +145,14 @@ def through_model(model: WorldModel) -> Callable[[Tensor, Tensor, Tensor], tuple
     return roll
 
 
-def copied(linear: nn.Linear) -> Linear:
-    """Copy of a linear layer."""
-    return Linear(linear.weight.T.contiguous(), linear.bias.clone())
-
-
-def fold_norm(norm: nn.LayerNorm, linear: Linear) -> Linear:
-    """The linear map after a layer norm, with the norm's scale and shift inside."""
-    return Linear(linear.weight * norm.weight[:, None], linear.bias + norm.bias @ linear.weight)
-
-
 def fold_block(block: CausalBlock, tables: tuple[Tensor, Tensor]) -> Block:
     """Copy of a block with layer norms and the rotary turn of every time step folded in."""
     qkv = fold_norm(block.norm1, copied(block.qkv))
     return Block(
-        qkv=tuple(turn(qkv, cos, sin) for cos, sin in zip(*tables, strict=True)),
-        out=copied(block.out),
-        up=fold_norm(block.norm2, copied(linear_at(block.mlp, 0))),
-        down=copied(linear_at(block.mlp, 2)),
+        qkv=tuple(Product(turn(qkv, cos, sin)) for cos, sin in zip(*tables, strict=True)),
+        out=Product(copied(block.out)),
+        up=Product(fold_norm(block.norm2, copied(linear_at(block.mlp, 0)))),
+        down=Product(copied(linear_at(block.mlp, 2))),
     )
 
 

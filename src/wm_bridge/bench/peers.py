@@ -2,7 +2,7 @@
 
 Every row plans with the same weights, energy, horizon and control loop from the same starts to
 the same goal pictures; only the search differs. Episodes of the rows take turns, and so do the
-planning calls that are timed. A solver of the peer needs about a hundred times as many rollouts, so 100
+planning calls that are timed, these in one process. A solver of the peer needs about a hundred times as many rollouts, so 100
 episodes take hours: each finished one is kept in --state, and the same command goes on from there. An episode ends a second after
 its goal was declared reached.
 
@@ -22,12 +22,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from wm_bridge import resources
 from wm_bridge.bench import peer_packages
 from wm_bridge.bench.peer_search import PeerSearch
-from wm_bridge.bench.reach import Job, add_common_arguments, count, default_checkpoint, planner_config, play_with, world_and_planner
+from wm_bridge.bench.reach import Job, add_common_arguments, count, default_checkpoint, planner_config, play_with, results_of, world_and_planner
 from wm_bridge.bench.report import BenchResult, percent, wilson
 from wm_bridge.bench.resume import Finished, Row, settings_key
 from wm_bridge.core.types import FloatArray, ImageArray
@@ -98,16 +97,18 @@ def paired(ours: list[Row], theirs: list[Row], key: str) -> tuple[int, int, floa
     return only_ours, only_theirs, min(1.0, 2 * tail)
 
 
-def run(jobs: dict[str, list[Job]], finished: Finished) -> None:
+def play(job: Job) -> Row:
+    """Run one episode of the row that the job names as its controller."""
+    world, default = world_and_planner(dataclasses.replace(job, controller="planner"))
+    planner = planner_of(job.controller, default)
+    result: Row = dict(play_with(world, planner, dataclasses.replace(job, controller="planner")))
+    return result | {"plans": len(planner.calls)}
+
+
+def run(jobs: dict[str, list[Job]], finished: Finished, workers: int) -> None:
     """Run what is missing, an episode of each row in turn."""
     todo = [job for turn in zip(*jobs.values(), strict=True) for job in turn if finished.get(job.controller, job.number) is None]
-    planners: dict[str, Metered] = {}
-    for job in tqdm(todo, unit="episode"):
-        world, default = world_and_planner(dataclasses.replace(job, controller="planner"))
-        planner = planners.setdefault(job.controller, planner_of(job.controller, default))
-        planner.calls.clear()
-        result: Row = dict(play_with(world, planner, dataclasses.replace(job, controller="planner")))
-        result["plans"] = len(planner.calls)
+    for job, result in zip(todo, results_of(todo, workers, play), strict=True):
         finished.add(job.controller, job.number, result)
 
 
@@ -153,7 +154,7 @@ def table_of(rows: dict[str, list[Row]], figures: dict[str, float]) -> Iterator[
 def main(argv: list[str]) -> int:
     """Print the table of peers."""
     parser = argparse.ArgumentParser(prog="wm bench peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_common_arguments(parser, 100, parallel=False)
+    add_common_arguments(parser, 100)
     parser.add_argument("--only", nargs="+", choices=PEERS, default=["icem", "cem"], help="peers (default: icem cem)")
     parser.add_argument("--state", type=Path, help="finished episodes (default: runs/peers.jsonl)")
     parser.add_argument("--duration", type=float, default=LoopSettings.duration_s, help="of an episode, s (default %(default)s)")
@@ -167,7 +168,7 @@ def main(argv: list[str]) -> int:
     finished = Finished(args.state or resources.root() / "runs" / "peers.jsonl", key)
     names = ["planner", *args.only]
     jobs = {row: [Job(row, "none", args.seed, n, checkpoint, config, settings) for n in range(args.episodes)] for row in names}
-    run(jobs, finished)
+    run(jobs, finished, args.workers)
     rows = {row: finished.rows(row, args.episodes) for row in names}
     unsolved = [n for n, result in enumerate(rows["planner"]) if result["start_m"] > SOLVED_M]
     rows = {row: [results[n] for n in unsolved] for row, results in rows.items()}

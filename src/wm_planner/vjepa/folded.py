@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wm_planner.imagine import Linear, copied, fold_norm
+from wm_planner.linear import Linear, Product, copied, fold_norm
 from wm_planner.vjepa.blocks import Block
 from wm_planner.vjepa.predictor import ACPredictor
 from wm_planner.vjepa.rope import Table
@@ -21,54 +21,51 @@ from wm_planner.vjepa.rope import Table
 class FoldedBlock:
     """Linear maps of a block; the layer norm before ``qkv`` and ``up`` has no scale of its own any more."""
 
-    qkv: Linear
-    out: Linear
-    up: Linear
-    down: Linear
+    qkv: Product
+    out: Product
+    up: Product
+    down: Product
 
 
 @dataclass(frozen=True)
 class Folded:
     """All maps of a predictor."""
 
-    embed: Linear
-    action: Linear
-    state: Linear
+    embed: Product
+    action: Product
+    state: Product
     blocks: tuple[FoldedBlock, ...]
-    head: Linear
+    head: Product
 
 
 @torch.no_grad()
 def fold(model: ACPredictor, dtype: torch.dtype) -> Folded:
     """Snapshot of the weights in ``dtype``; folded in float32 first."""
 
-    def cast(linear: Linear) -> Linear:
-        return Linear(linear.weight.to(dtype).contiguous(), linear.bias.to(dtype).contiguous())
+    def plain(linear: nn.Linear) -> Product:
+        return Product(copied(linear.float()).to(dtype))
 
-    def plain(linear: nn.Linear) -> Linear:
-        return cast(copied(linear.float()))
-
-    blocks = [fold_block(block, model.config.heads) for block in model.predictor_blocks if isinstance(block, Block)]
+    blocks = [fold_block(block, model.config.heads, dtype) for block in model.predictor_blocks if isinstance(block, Block)]
     return Folded(
         embed=plain(model.predictor_embed),
         action=plain(model.action_encoder),
         state=plain(model.state_encoder),
-        blocks=tuple(FoldedBlock(cast(b.qkv), cast(b.out), cast(b.up), cast(b.down)) for b in blocks),
-        head=cast(fold_norm(model.predictor_norm, copied(model.predictor_proj))),
+        blocks=tuple(blocks),
+        head=Product(fold_norm(model.predictor_norm, copied(model.predictor_proj)).to(dtype)),
     )
 
 
-def fold_block(block: Block, heads: int) -> FoldedBlock:
+def fold_block(block: Block, heads: int, dtype: torch.dtype) -> FoldedBlock:
     """Copy of a block with norms folded in and rotary pairs split into halves."""
     qkv = fold_norm(block.norm1, copied(block.attn.qkv))
     width = qkv.bias.shape[0] // 3
     order = torch.arange(2 * width).view(2 * heads, -1, 2).mT.flatten()  # even features of a head, then odd ones
     order = torch.cat([order, torch.arange(2 * width, 3 * width)]).to(qkv.bias.device)
     return FoldedBlock(
-        qkv=Linear(qkv.weight[:, order], qkv.bias[order]),
-        out=copied(block.attn.proj),
-        up=fold_norm(block.norm2, copied(block.mlp.fc1)),
-        down=copied(block.mlp.fc2),
+        qkv=Product(Linear(qkv.weight[:, order], qkv.bias[order]).to(dtype)),
+        out=Product(copied(block.attn.proj).to(dtype)),
+        up=Product(fold_norm(block.norm2, copied(block.mlp.fc1)).to(dtype)),
+        down=Product(copied(block.mlp.fc2).to(dtype)),
     )
 
 

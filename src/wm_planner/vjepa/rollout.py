@@ -179,7 +179,7 @@ class Rollout:
         k, v = memory[:, :, :, : start + tokens].unbind(1)  # (C, heads, L, d)
         attended = functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(-1, width)
         x = x + block.out(attended)
-        return x.add_(block.down(functional.gelu(block.up(self.normal(x)))))
+        return x.add_(block.down(block.up.gelu(self.normal(x))))
 
     def turn(self, qkv: Tensor, time: int, tokens: slice = slice(None)) -> None:
         """Rotate the queries and keys in (C, tokens of the frame, 3W) in place."""
