@@ -7,7 +7,7 @@ import pytest
 
 from wm_bridge.cli import play
 from wm_bridge.core.kinematics import Kinematics
-from wm_bridge.core.roam import Roam
+from wm_bridge.core.roam import Roam, Visits, straight
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
 from wm_bridge.safety.clearance import Clearance
@@ -57,11 +57,11 @@ def test_a_way_through_a_thing_is_not_free_and_one_out_of_a_margin_is() -> None:
     _, _, roam = of("arm6", "arm")
     roam._depth = lambda q: np.maximum(0.0, 0.5 - np.abs(q[:, 0]))  # a wall half a radian to both sides of zero
     one, zero = np.full(6, 1.0), np.zeros(6)
-    assert not roam.free(-one, one), "through"
-    assert not roam.free(one, zero), "into"
-    assert roam.free(0.2 * one, one), "out"
-    assert not roam.free(-0.2 * one, one), "deeper first"
-    assert roam.free(one, 2 * one)
+    assert not roam.free(straight(-one, one)), "through"
+    assert not roam.free(straight(one, zero)), "into"
+    assert roam.free(straight(0.2 * one, one)), "out"
+    assert not roam.free(straight(-0.2 * one, one)), "deeper first"
+    assert roam.free(straight(one, 2 * one))
 
 
 def test_where_nothing_is_free_there_is_an_error_and_no_motion() -> None:

@@ -23,6 +23,7 @@ from wm_bridge.bench.reach import Job, add_common_arguments, count, default_chec
 from wm_bridge.bench.report import BenchResult, percent, wilson
 from wm_bridge.bench.resume import Finished, settings_key
 from wm_bridge.core.effector import give_kinematics
+from wm_bridge.core.roam import Visits
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
 from wm_bridge.robots.spec import RobotSpec
@@ -60,16 +61,24 @@ def collect(folder: Path, count: int, spec: RobotSpec, scene: SceneConfig, like:
         }  # fmt: skip
         with tqdm(total=len(todo) * PART, unit="episode", desc="play") as bar:
             for k, part in todo:
-                episodes = []
+                episodes, visits = [], been(parts[:k])
                 for number in range(PART):
                     rng = np.random.default_rng(np.random.SeedSequence([_COLLECT_SEED, k, number]))
-                    episodes.append(record_episode(world, choose_player(world, rng, scale, config), rng, config))
+                    episodes.append(record_episode(world, choose_player(world, rng, scale, config, visits), rng, config))
                     bar.update()
                 arrays = {name: np.stack([episode[name] for episode in episodes]) for name in episodes[0]}
                 held_out = k % 10 == 4  # whole folders: a tenth of 50 episodes is one
                 write_shard(part, 0, arrays, {**meta, "split": "held_out" if held_out else "training"})
         world.close()
     return parts
+
+
+def been(parts: list[Path]) -> Visits:
+    """Where the hand was in the episodes of some folders."""
+    visits = Visits()
+    for part in parts:
+        visits.add(np.load(part / "shard_0000" / "hand.npy").reshape(-1, 3))
+    return visits
 
 
 def tuned(out: Path, start: Path, parts: list[Path], words: list[str], settings: list[str]) -> tuple[Path, float]:

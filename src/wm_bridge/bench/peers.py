@@ -166,6 +166,7 @@ def main(argv: list[str]) -> int:
     settings = LoopSettings(latency_ms=args.latency_ms, duration_s=args.duration, rest_s=1.0)
     key = settings_key(checkpoint, args.seed, config, settings) | {"peers": resources.path("requirements/peers.txt").read_text()}
     finished = Finished(args.state or resources.root() / "runs" / "peers.jsonl", key)
+    peer_packages.solvers()  # installed once, not by every process
     names = ["planner", *args.only]
     jobs = {row: [Job(row, "none", args.seed, n, checkpoint, config, settings) for n in range(args.episodes)] for row in names}
     run(jobs, finished, args.workers)

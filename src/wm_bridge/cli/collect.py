@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from wm_bridge.core.roam import Visits
 from wm_bridge.errors import UserError
 from wm_bridge.robots import spec as robots
 from wm_bridge.sim.episodes import CollectConfig, choose_player, record_episode, record_snapshot
@@ -62,13 +63,13 @@ def collect_shard(job: tuple[int, argparse.Namespace]) -> tuple[int, int]:
         config = dataclasses.replace(
             config, goal_directed=0.0, smooth_random=0.0, push=0.0, demonstrate=1.0, blind=args.blind
         )
-    episodes = []
+    episodes, visits = [], Visits()
     for number in range(args.shard):
         rng = np.random.default_rng(np.random.SeedSequence([args.seed, index, number]))
         if args.snapshots:
             episodes.append(record_snapshot(world, rng, config))
         else:
-            episodes.append(record_episode(world, choose_player(world, rng, scale, config), rng, config))
+            episodes.append(record_episode(world, choose_player(world, rng, scale, config, visits), rng, config))
     world.close()
     arrays = {name: np.stack([episode[name] for episode in episodes]) for name in episodes[0]}
     meta = {

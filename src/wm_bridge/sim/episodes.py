@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wm_bridge.core.roam import Visits
 from wm_bridge.core.types import FloatArray
 from wm_bridge.sim.demonstrator import PushTo
 from wm_bridge.sim.play import ARM, LOW, GoalDirected, Player, Push, Rest, Roaming, SmoothRandom
@@ -110,9 +111,9 @@ def record_snapshot(world: SimWorld, rng: np.random.Generator, config: CollectCo
 
 
 def choose_player(
-    world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, config: CollectConfig
+    world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, config: CollectConfig, visits: Visits
 ) -> Player:
-    """Draw the kind of play of one episode."""
+    """Draw the kind of play of one episode; roaming goes where the hand was least often by its ``visits``."""
     kinds = [
         (GoalDirected, config.goal_directed),
         (SmoothRandom, config.smooth_random),
@@ -122,4 +123,4 @@ def choose_player(
     ]
     weights = np.array([weight for _, weight in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))][0]
-    return kind(world, rng, action_scale)
+    return Roaming(world, rng, action_scale, visits) if kind is Roaming else kind(world, rng, action_scale)

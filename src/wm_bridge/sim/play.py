@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 
 from wm_bridge.core.kinematics import Kinematics
-from wm_bridge.core.roam import Roam
+from wm_bridge.core.roam import Roam, Visits
 from wm_bridge.core.types import FloatArray
 from wm_bridge.robots.spec import Box
 from wm_bridge.safety.clearance import Clearance
@@ -126,10 +126,14 @@ class Roaming(GoalDirected):
 
     near_rad = Roam.near_rad
 
+    def __init__(self, world: SimWorld, rng: np.random.Generator, action_scale: FloatArray, visits: Visits) -> None:
+        super().__init__(world, rng, action_scale)
+        self.visits = visits
+
     def start(self) -> FloatArray:
         spec = self.world.spec
         clearance = Clearance(spec, SafetyConfig.load(spec.safety_path()), spec.groups[ARM])
-        self.roam = Roam(spec, ARM, clearance, self.rng)
+        self.roam = Roam(spec, ARM, clearance, self.rng, self.visits)
         self.colour = np.zeros(len(self.index))
         pose = spec.home.copy()
         pose[self.index] = self.roam.posture()
