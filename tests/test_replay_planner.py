@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,12 +16,14 @@ from wm_bridge.bench.data_defects import DEFECTS, defect
 from wm_bridge.bench.paired import replays
 from wm_bridge.cli import replay as command
 from wm_bridge.errors import UserError
-from wm_bridge.planner_setup import PlannerSetup
+from wm_bridge.nodes.planner import PlannerNode
+from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
 from wm_bridge.replay import golden
 from wm_bridge.replay.recorded import read
 from wm_bridge.replay.run import Replay, ReplaySettings, replay_planner
 from wm_bridge.replay.summary import summarise
 from wm_bridge.report import runs
+from wm_bridge.robots import spec as robots
 from wm_bridge.testing import assert_replay
 from wm_planner.testing import random_checkpoint
 from wm_planner.weights import weights_hash
@@ -63,6 +66,21 @@ def test_every_picture_is_judged_as_it_was_recorded(replayed: Replay) -> None:
     # No random number was drawn before the first plan of a goal; on a busy machine its joints may be those of another moment.
     assert {row.goal for row in rows if row.difference_rad == 0.0} & {1, 2}
     assert summary.figures["cosine_p50"] > 0.5, "what is planned is what was done then"
+
+
+def test_the_node_begins_a_goal_with_the_random_numbers_of_a_replay(settings: ReplaySettings) -> None:
+    """And not with those that the goals before it left."""
+    equipped = EquippedPlanner(settings.planner, robots.load("nico"))
+    parameters = SimpleNamespace(points=8, max_frame_age_ms=250, deadline_ms=0.0, delay_ms=0.0)
+    node = SimpleNamespace(_judge_by_calibration=lambda: None, _equipped=equipped, params=parameters, planner=equipped.planner, spec=robots.load("nico"), _speed=1.0)
+    begun = []
+    for number in (1, 2):
+        equipped.planner.search.generator.seed()
+        PlannerNode._make_loop(node, "hand", number)
+        begun.append(equipped.planner.search.generator.get_state().tolist())
+        equipped.begin_goal(number)
+        assert equipped.planner.search.generator.get_state().tolist() == begun[-1]
+    assert begun[0] != begun[1]
 
 
 def test_the_recorded_filter_does_the_same_and_nothing_new_is_stopped(replayed: Replay) -> None:
