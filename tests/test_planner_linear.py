@@ -35,6 +35,18 @@ def test_it_is_the_product_of_float64(packs: bool, rows: int, inputs: int, outpu
     torch.testing.assert_close(product.gelu(x).double(), functional.gelu(truth), atol=2e-5, rtol=0)
 
 
+def test_long_rows_are_added_up_as_exactly_as_by_addmm() -> None:
+    values, generator = random_map(1408, 64)
+    x = torch.randn(100, 1408, generator=generator)
+    truth = x.double() @ values.weight.double() + values.bias.double()
+
+    def error(found: torch.Tensor) -> float:
+        return float((found.double() - truth).square().mean().sqrt())
+
+    assert error(Product(values)(x)) < 1.5 * error(torch.addmm(values.bias, x, values.weight))
+    torch.testing.assert_close(Product(values).gelu(x).double(), functional.gelu(truth), atol=2e-5, rtol=0)
+
+
 def test_in_bfloat16_it_is_as_near_as_that_is() -> None:
     values, generator = random_map(256, 64)
     x = torch.randn(33, 256, generator=generator).bfloat16()
