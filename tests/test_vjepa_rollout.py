@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from wm_planner.errors import PlannerError
 from wm_planner.vjepa import chunks
@@ -17,7 +18,7 @@ from wm_planner.vjepa.config import CORRECTED, PUBLISHED, ACConfig
 from wm_planner.vjepa.energy import Energy, token_weight
 from wm_planner.vjepa.pose import difference, euler, integrate, matrix
 from wm_planner.vjepa.predictor import ACPredictor, block_causal, normalise, roll
-from wm_planner.vjepa.rollout import Rollout
+from wm_planner.vjepa.rollout import Rollout, attention
 from wm_planner.vjepa.rope import axis_table, frame_table, rotate
 
 torch.set_num_threads(1)
@@ -262,3 +263,15 @@ def test_chunks_follow_cache_and_rows(monkeypatch):
     many = chunks.chunk_size(tiny, 2, torch.float32, cpu, 10_000)
     assert 100 < many < 10_000 and chunks.chunk_size(tiny, 2, torch.float32, cpu, 7) == 7
     assert chunks.cache_bytes(ACConfig(), 1, torch.bfloat16) == pytest.approx(25e6, rel=0.05)
+
+
+@pytest.mark.parametrize("seen", [258, 516])
+def test_attention_in_bfloat16_is_that_of_float64_but_for_its_rounding(seen: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q = torch.randn(3, 258, 4, 64, generator=generator).transpose(1, 2)
+    k, v = torch.randn(3, 2, 4, seen, 64, generator=generator).unbind(1)
+    truth = functional.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    half = attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), truth, atol=0.02, rtol=0)
+    torch.testing.assert_close(attention(q, k, v).double(), truth, atol=1e-5, rtol=0)
