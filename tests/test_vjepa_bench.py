@@ -17,7 +17,7 @@ from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops, recomputed_flops
 from wm_planner.vjepa.layout import clean
 from wm_planner.vjepa.pose import integrate
-from wm_planner.vjepa.precision import has_bfloat16, search_dtype
+from wm_planner.precision import has_bfloat16, search_dtype
 from wm_planner.vjepa.predictor import normalise, roll
 from wm_planner.vjepa.rollout import Rollout
 

@@ -80,6 +80,8 @@ class PoseEnergy:
         turn = (matrix(end[:, 3:6]) - matrix(self.goal[3:6])).square().sum((1, 2)).sqrt()
         return (end[:, :3] - self.goal[:3]).norm(dim=1) + self.turn_weight * turn
 
+    exactly = __call__
+
 
 def knowing(config: PlannerConfig = CONFIG, seed: int = 0) -> ACPlanner:
     predictor = ACPredictor(ACConfig(embed_dim=7, width=12, depth=1, heads=1, grid=1))
@@ -252,9 +254,11 @@ def test_random_official_weights_drive_the_loop_and_decode_no_distance(checkpoin
         q[INDEX] = step.plan.references[0]
 
 
-def test_bfloat16_scores_the_elites_again(checkpoint):
+def test_bfloat16_scores_the_elites_again(checkpoint, monkeypatch):
+    monkeypatch.setattr("wm_planner.vjepa.planner.search_dtype", lambda device: torch.bfloat16)
     config = dataclasses.replace(CONFIG, samples=16, iterations=2)
-    planner = ACPlanner.load(checkpoint, config, ARM, LIMITS, dtype=torch.bfloat16)
+    planner = ACPlanner.load(checkpoint, config, ARM, LIMITS)
+    assert planner.energy.fast is not planner.energy.exact
     give_kinematics(planner, NICO)
     planner.set_goal(planner.encode_goal(picture(0)))
     plan = planner.plan(picture(1), HOME, HOME)

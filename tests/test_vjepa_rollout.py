@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from wm_planner.errors import PlannerError
+from wm_planner.precision import usable
 from wm_planner.vjepa import chunks
 from wm_planner.vjepa.config import CORRECTED, PUBLISHED, ACConfig
 from wm_planner.vjepa.energy import Energy, token_weight
@@ -275,3 +276,25 @@ def test_attention_in_bfloat16_is_that_of_float64_but_for_its_rounding(seen: int
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.double(), truth, atol=0.02, rtol=0)
     torch.testing.assert_close(attention(q, k, v).double(), truth, atol=1e-5, rtol=0)
+
+
+def test_energy_is_computed_on_the_device_of_the_model_without_reading_back() -> None:
+    """Tensors without numbers: what reads one, or mixes them with those of the CPU, is an error."""
+    with torch.device("meta"):
+        model = ACPredictor(SMALL).requires_grad_(False)
+    energy = Energy(model, 3, integrate, torch.bfloat16, chunk=2)
+    patches = SMALL.patches
+    energy.observe(torch.randn(1, patches, SMALL.embed_dim), torch.zeros(1, 7), torch.randn(patches, SMALL.embed_dim), weight=torch.ones(patches))
+    assert energy.goal.device.type == "meta"
+    for score in (energy, energy.exactly):
+        costs = score(torch.zeros(5, 3, 7, device="meta"))
+        assert costs.shape == (5,) and costs.device.type == "meta"
+        with pytest.raises(NotImplementedError, match="out of meta"):  # all is done but the way back
+            score(torch.zeros(5, 3, 7))
+
+
+def test_a_device_that_is_not_here_is_named() -> None:
+    assert usable("cpu") == torch.device("cpu")
+    for name in ("abacus", "cuda:77", ""):
+        with pytest.raises(PlannerError, match=f"no device '{name}' here.*name another"):
+            usable(name)

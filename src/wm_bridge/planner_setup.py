@@ -32,7 +32,7 @@ class PlannerSetup:
 
     Attributes:
         checkpoint: world model. encoder: of V-JEPA 2-AC. search: YAML file of the search.
-        trust: calibrations. seed: of the candidates. threads: of torch.
+        trust: calibrations. seed: of the candidates. threads: of torch. device: of V-JEPA 2-AC.
         changes: settings of the search that differ from the file.
     """
 
@@ -42,6 +42,7 @@ class PlannerSetup:
     trust: str = ""
     seed: int = 0
     threads: int = 1
+    device: str = "cpu"
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,7 +127,7 @@ class EquippedPlanner:
         index = find_joints(names, spec.joint_names)
         limits = (spec.lower[index], spec.upper[index], spec.velocity[index])
         encoder = Path(self._setup.encoder) if self._setup.encoder else None
-        return ACPlanner.load(self.checkpoint, config, names, limits, encoder, self._setup.seed)
+        return ACPlanner.load(self.checkpoint, config, names, limits, encoder, self._setup.seed, self._setup.device)
 
     def _clearance_for(self) -> Clearance | None:
         """What the safety node's distances leave free; None when it keeps none."""

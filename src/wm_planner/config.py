@@ -103,7 +103,7 @@ class TrainConfig:
         loss_*: weights of the loss terms.
         projections: random directions of the anti-collapse regulariser.
         brightness: spread of the per-window gain augmentation.
-        precision: "auto" (bf16 on a GPU, else fp32), "fp32" or "bf16".
+        precision: "auto" (bf16 on a processor that has it, CPU or GPU, else fp32), "fp32" or "bf16".
         part: of a checkpoint that may change: full, predictor, last-layers or lora (``finetune``).
         rank: of LoRA's changes.
         patience: validations in which the hand was neither seen nor predicted better until the training ends; 0 = it

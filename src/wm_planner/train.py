@@ -28,6 +28,7 @@ from wm_planner.data import Dataset, Snapshots
 from wm_planner.errors import PlannerError
 from wm_planner.finetune import PARTS, Patience, limit, merged
 from wm_planner.losses import WorldModelLoss
+from wm_planner.precision import has_bfloat16
 from wm_planner.refine import RefineConfig, refined_on
 from wm_planner.weights import complete, load_model, save_model, weights_hash
 from wm_planner.world_model import WorldModel, grown
@@ -65,7 +66,7 @@ class Trainer:
         )
         self.step, self.patience, self.finished = 0, Patience(config.patience), False
         self.loss: nn.Module = WorldModelLoss(self.model, config)
-        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+        self.bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bfloat16(device))
 
     def train_step(
         self, data: Dataset, rank: int = 0, world: int = 1, snapshots: Snapshots | None = None

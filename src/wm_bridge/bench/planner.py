@@ -26,7 +26,7 @@ from wm_planner.vjepa.config import ACConfig
 from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops, recomputed_flops
 from wm_planner.vjepa.pose import integrate
-from wm_planner.vjepa.precision import has_bfloat16
+from wm_planner.precision import has_bfloat16
 from wm_planner.vjepa.predictor import ACPredictor, normalise
 from wm_planner.vjepa.rollout import Rollout
 

@@ -133,6 +133,7 @@ def add_player_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--goals", nargs="+", choices=KINDS, help="kinds of goals (default: all that the planner takes)")
     parser.add_argument("--checkpoint", default="", help="world model, compact or V-JEPA 2-AC (default: the one that ships)")
     parser.add_argument("--encoder", default="", help="V-JEPA 2-AC: file or folder of the encoder, where the checkpoint holds none")
+    parser.add_argument("--device", default="cpu", help="V-JEPA 2-AC: where it runs, as in cuda:1 (default cpu)")
     parser.add_argument("--planner", default="", help="YAML with PlannerConfig keys")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="override a planner setting")
     parser.add_argument("--state", type=Path, help="played episodes (default: runs/trust)")
@@ -140,7 +141,7 @@ def add_player_arguments(parser: argparse.ArgumentParser) -> None:
 
 def setup_of(args: argparse.Namespace) -> PlannerSetup:
     """The planner that the arguments name."""
-    return PlannerSetup(args.checkpoint, args.encoder, args.planner, changes=overrides_from(args.set))
+    return PlannerSetup(args.checkpoint, args.encoder, args.planner, device=args.device, changes=overrides_from(args.set))
 
 
 def collected(folder: Path, player: Player, kind: str, faults: Sequence[str], seed: int, count: int) -> dict[str, list[Episode]]:

@@ -16,7 +16,7 @@ from wm_planner.vjepa.config import ACConfig
 from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops
 from wm_planner.vjepa.pose import integrate
-from wm_planner.vjepa.precision import search_dtype
+from wm_planner.precision import search_dtype
 from wm_planner.vjepa.predictor import ACPredictor, normalise
 
 BASE = ACConfig(width=256, depth=4, heads=4)

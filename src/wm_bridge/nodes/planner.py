@@ -45,6 +45,7 @@ class PlannerParams:
     seed: int = setting(0, "of the candidate sampling", 0, 2**31 - 1, unit="1")
     realtime_factor: float = setting(1.0, "as of the driver, simulation only", 0.01, 100.0, unit="s per s")
     threads: int = setting(1, "torch CPU threads", 1, 64, unit="threads")
+    device: str = setting("cpu", "V-JEPA 2-AC: where it runs, as in cuda or cuda:1; the compact model stays on the CPU")
     search: str = setting("", "YAML file of the search; empty = config/compact_planner.yaml or vjepa_planner.yaml")
     points: int = setting(5, "way points sent; the last one is at rest", 2, 64, unit="points")
     deadline_ms: float = setting(0.0, "the planner returns its best after this; 0 = never", 0.0, 1000.0)
@@ -181,7 +182,7 @@ class PlannerNode(LifecycleNode):
         from wm_planner.errors import PlannerError
 
         params = self.params
-        setup = PlannerSetup(params.checkpoint, params.encoder, params.search, params.trust, params.seed, params.threads)
+        setup = PlannerSetup(params.checkpoint, params.encoder, params.search, params.trust, params.seed, params.threads, params.device)
         self._equipped = EquippedPlanner(setup, self.spec, self._axes)
         planner = self._equipped.planner
         try:

@@ -29,6 +29,8 @@ class Ranked:
 class Energy:
     """Cost of candidate actions for the present frame and a goal.
 
+    It computes on the device of the model, wherever what it is given lies; costs come back to where the actions were.
+
     Args:
         model: the predictor. horizon: most frames imagined. integrate: states along actions (``pose.integrate``).
         dtype: of the search; the cheapest can be scored again in float32 (``best``).
@@ -60,6 +62,9 @@ class Energy:
             latents: (T, N, D), states: (T, P), actions: (T - 1, A) as of ``Rollout.begin``. goal: (N, D), layer-normed.
             weight: (N,) how much each token counts, see ``token_weight``; None: all alike.
         """
+        device = self.exact.device
+        latents, states, goal = latents.to(device), states.to(device), goal.to(device)
+        actions, weight = (None if t is None else t.to(device) for t in (actions, weight))
         exact = self.exact.begin(latents, states, actions)
         self.seen = (exact, exact if self.fast is self.exact else self.fast.begin(latents, states, actions))
         self.state, self.goal, self.weight = states[-1], goal, weight
@@ -83,15 +88,16 @@ class Energy:
         """Energies by one of the two rollouts."""
         if self.seen is None:
             raise PlannerError("no present frame and no goal yet; call observe before asking for energies")
-        states = self.integrate(self.state.expand(len(actions), -1), actions)[:, :-1]
-        costs = torch.empty(len(actions), device=actions.device)
+        there = actions.to(rollout.device)
+        states = self.integrate(self.state.expand(len(there), -1), there)[:, :-1]
+        costs = torch.empty(len(there), device=there.device)
 
         def measure(these: slice, step: int, latents: Tensor) -> None:
             apart = latents.sub_(self.goal).abs_()
             costs[these] = weighed(apart, self.weight).flatten(1).mean(1)
 
-        rollout.unroll(self.seen[which], actions, states, measure, last_only=True)
-        return costs
+        rollout.unroll(self.seen[which], there, states, measure, last_only=True)
+        return costs.to(actions.device)
 
 
 def weighed(apart: Tensor, weight: Tensor | None) -> Tensor:

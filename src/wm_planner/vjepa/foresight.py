@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float32]
 
 
 class ACForesight:
-    """Of an AC predictor: mean absolute differences of layer-normed latents.
+    """Of an AC predictor: mean absolute differences of layer-normed latents, in float32 on every device, so that a calibration holds.
 
     Args:
         joints: A. energy: gives that of the planner; what it observes is replaced.
@@ -35,7 +35,7 @@ class ACForesight:
         moves = self.moves(before.reference + share * (now.reference - before.reference))
         energy = self.energy()
         energy.observe(before.z[None], self.state(before.position, before.reference)[None], now.z)
-        moved, still = energy(torch.stack([moves, torch.zeros_like(moves)]).to(before.z))
+        moved, still = energy.exactly(torch.stack([moves, torch.zeros_like(moves)]).to(before.z))
         return np.array([float(moved), float(still), np.nan], np.float32)
 
     def decoded(self, z: Tensor) -> FloatArray:

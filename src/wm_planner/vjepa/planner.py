@@ -25,6 +25,7 @@ from wm_planner.effector import EffectorSpace, make_space
 from wm_planner.errors import PlannerError
 from wm_planner.plan import Plan
 from wm_planner.posture import Forward
+from wm_planner.precision import search_dtype, usable
 from wm_planner.preprocess import check_picture, square_resize
 from wm_planner.search.choose import make_optimiser
 from wm_planner.search.trial import Cost
@@ -77,7 +78,7 @@ class ACPlanner:
     plain energy of the last imagined frame, so ``config.weight_action`` has to be small beside the energy's differences.
 
     Args:
-        predictor, encoder: of one embedding. config: of the search; its action_space is taken from ``on_joints``.
+        predictor, encoder: of one embedding, on one device; all else stays on the CPU. config: of the search; its action_space is taken from ``on_joints``.
         joints: the robot's joints and their box per period of the model.
         on_joints: the predictor was trained on joint references and their changes.
         dtype: of the search; the elites are scored again in float32.
@@ -118,6 +119,7 @@ class ACPlanner:
         self.space = make_space(self.config, joints)
         self.search = make_optimiser(self.config, self.space.spec, seed)
         self.energy = Energy(predictor, config.horizon + MOST_COMMITTED, integrate_joints if on_joints else integrate, dtype)
+        self._device = predictor.predictor_embed.weight.device
         self.goal: LatentGoal | None = None
         self.intrusion: Intrusion | None = None
         self.forward: Forward | None = None
@@ -134,28 +136,30 @@ class ACPlanner:
         limits: tuple[FloatArray, FloatArray, FloatArray],
         encoder: Path | None = None,
         seed: int = 0,
-        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
     ) -> ACPlanner:
         """Read an imported or trained predictor.
 
         Args:
             names: (A,) the robot's planned joints. limits: (A,) lower, upper [rad] and speed [rad/s].
             encoder: file or folder; None: the checkpoint holds it.
+            device: of encoder and predictor, as in "cuda:1"; searched in bfloat16 where it has that.
         """
+        place = usable(device)
         header = store.read_header(checkpoint)
         trained_on = header.card.get("joint_names")
         on_joints = trained_on is not None and header.card.get("actions", "joints") == "joints"
         if on_joints and list(names) != list(trained_on or ()):
             raise PlannerError(f"{checkpoint} was trained on the joints {trained_on}, not {list(names)}; name its robot")
-        predictor = store.load_predictor(checkpoint)
+        predictor = store.load_predictor(checkpoint).to(place)
         lower, upper, speed = (torch.from_numpy(np.asarray(limit, np.float32)) for limit in limits)
         period_s = predictor.config.period_s
         joints = ActionSpec(tuple(names), ("rad",) * len(names), "joints", speed * period_s, lower, upper, period_s)
         eyes = load_encoder(encoder or checkpoint)
         if isinstance(eyes, nn.Module):
-            eyes.eval().requires_grad_(False)
+            eyes.eval().requires_grad_(False).to(place)
         name = "+".join(weights_hash(path) for path in (checkpoint, encoder) if path is not None)
-        return cls(predictor, eyes, config, joints, on_joints, seed, name, dtype)
+        return cls(predictor, eyes, config, joints, on_joints, seed, name, search_dtype(place))
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -355,7 +359,7 @@ class ACPlanner:
 
     def _encode(self, image: Image) -> Tensor:
         check_picture(image)
-        return self.encoder(to_pictures(image, self.encoder.image_size))[0]
+        return self.encoder(to_pictures(image, self.encoder.image_size).to(self._device))[0].cpu()
 
     def _goal(self) -> LatentGoal:
         if self.goal is None:

@@ -1,8 +1,10 @@
-"""Which arithmetic a search runs in: bfloat16 where the processor has it, float32 elsewhere."""
+"""Where models run and in which arithmetic: bfloat16 where the processor has it, float32 elsewhere."""
 
 from __future__ import annotations
 
 import torch
+
+from wm_planner.errors import PlannerError
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -15,3 +17,17 @@ def has_bfloat16(device: torch.device) -> bool:
 def search_dtype(device: torch.device) -> torch.dtype:
     """The faster of bfloat16 and float32; final elites are scored in float32 either way (``energy.Energy.best``)."""
     return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def usable(name: str) -> torch.device:
+    """The device of that name, as in "cpu" or "cuda:1".
+
+    Raises:
+        PlannerError: there is none here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch says either, over many lines
+        raise PlannerError(f"no device {name!r} here ({str(error).splitlines()[0]}); name another: cpu, cuda, cuda:1") from error
+    return device
