@@ -209,6 +209,12 @@ def test_the_marker_speaks_the_protocol_and_moves_the_arm_by_its_menu_only(rviz:
     rviz.do(Feedback.MENU_SELECT, (np.inf, 0.0, 0.0), menu=GO)
     rviz.until(lambda: "not finite" in rviz.goal._sender.text, "no place is refused")
     assert not rviz.goals
+    rviz.do(Feedback.MENU_SELECT, menu=GO)
+    assert not rviz.asked(1).turn, "the place alone"
+    rviz.until(lambda: rviz.goal._sender.running, "the goal runs")
+    rviz.do(Feedback.MENU_SELECT, menu=CANCEL)
+    rviz.until(lambda: "CANCELED" in rviz.goal._sender.text, "the goal is cancelled")
+    rviz.goals.clear()
     rviz.do(Feedback.MENU_SELECT, menu=GO_TURNED)
     assert rviz.asked(1).turn and rviz.goals[0].request.pose.pose.orientation.z == pytest.approx(0.5**0.5)
     rviz.until(lambda: rviz.goal._sender.running, "the goal runs")

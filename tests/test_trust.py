@@ -146,6 +146,13 @@ def test_the_servos_are_found_by_the_fit(calibration: Calibration) -> None:
     assert (calibration.usual.servo_spread < 0.002).all()
 
 
+def test_the_usual_lag_of_the_servos_is_no_surprise(calibration: Calibration) -> None:
+    joints = SCORES.index("joints")
+    without = dataclasses.replace(calibration.usual, servo=np.zeros_like(calibration.usual.servo))
+    usual, all_of_it = (np.nanmedian([s[joints] for s in episode_scores(Scorer(u), episode(2001))]) for u in (calibration.usual, without))
+    assert usual < 1.5 and all_of_it > 2 * usual, (usual, all_of_it)
+
+
 def test_a_dark_and_a_bright_picture_of_the_same_scene_are_alike() -> None:
     picture = np.random.default_rng(0).uniform(40, 120, (24, 24, 3)).astype(np.float32)
     assert np.linalg.norm(scene(picture) - scene(1.8 * picture)) < 0.15 * np.linalg.norm(scene(picture))
