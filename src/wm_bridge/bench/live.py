@@ -18,6 +18,7 @@ from wm_bridge.cli.demo_client import DemoClient
 from wm_bridge.core.goal_kinds import PictureGoal
 from wm_bridge.core.types import ImageArray
 from wm_bridge.errors import UserError
+from wm_bridge.processes import look_at
 from wm_bridge.ros import qos
 from wm_bridge.ros.goal_request import to_request
 from wm_bridge.ros.mailbox import Mailbox
@@ -96,12 +97,8 @@ class OthersMeter:
 
 def _family(pid: int) -> set[int]:
     """A process, its children, and theirs."""
-    parents: dict[int, int] = {}
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(file.parent.name)] = int(file.read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-        except OSError:
-            continue  # it has just ended
+    numbers = (int(folder.name) for folder in Path("/proc").glob("[0-9]*"))
+    parents = {number: process.parent for number in numbers if (process := look_at(number))}
     found = {pid}
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
@@ -109,12 +106,9 @@ def _family(pid: int) -> set[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process and its threads so far, s, not that of its children; NaN when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except OSError:
-        return math.nan
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: fields 14 and 15 of proc(5)
+    """Processor time of a process so far, s; NaN when it has ended."""
+    process = look_at(pid)
+    return process.cpu_s if process else math.nan
 
 
 @contextmanager

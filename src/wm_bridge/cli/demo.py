@@ -19,6 +19,7 @@ from wm_bridge.cli.demo_progress import LiveLine, describe, left
 from wm_bridge.cli.node_facts import node_facts
 from wm_bridge.core.goal_forms import FORMS
 from wm_bridge.errors import UserError
+from wm_bridge.processes import look_at
 from wm_bridge.supervisor import Graph
 
 NOT_REACHED = 3
@@ -363,9 +364,8 @@ def plain(error: UserError) -> UserError:
 
 def process_start() -> float:
     """When this process (``./wm`` itself: it becomes the demo) was started, on the steady clock, s."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-    age = float(Path("/proc/uptime").read_text().split()[0]) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.monotonic() - age
+    here = look_at(os.getpid())
+    return time.monotonic() - (here.age_s if here else 0.0)
 
 
 def shipped_checkpoint_path(robot: str) -> Path:
