@@ -39,10 +39,7 @@ class Imagination:
         config, predictor = model.config, model.predictor
         self.latent_dim, self.width, self.heads = config.latent_dim, config.width, config.heads
         first, last = linear_at(predictor.embed, 0), linear_at(predictor.embed, 2)
-        known = config.latent_dim + config.state_dim
-        self.embed_frame = first.weight[:, :known].T.contiguous()
-        self.embed_action = Product(Linear(first.weight[:, known:].T, first.bias))
-        self.embed = Product(copied(last))
+        self.embed = Product(copied(first)), Product(copied(last))
         tables = rotary_table(torch.arange(horizon, device=first.weight.device), predictor.head_dim)
         self.blocks = [fold_block(block, tables) for block in predictor.blocks if isinstance(block, CausalBlock)]
         heads = (predictor.latent_head, predictor.state_head)
@@ -58,9 +55,7 @@ class Imagination:
         Returns:
             latents (S, H, D) and states (S, H, 2A) after each action.
         """
-        count, horizon = actions.shape[:2]
-        asked = self.embed_action(actions.transpose(0, 1).flatten(0, 1)).view(horizon, count, -1)
-        return self.unroll(z, state, count, horizon, lambda step, z: asked[step])
+        return self.unroll(z, state, actions, lambda step, z: actions[:, step])
 
     def follow(self, z: Tensor, state: Tensor, policy: Policy, first: Tensor, horizon: int, hold: int = 1) -> Tensor:
         """Let a policy act in imagination.
@@ -79,26 +74,30 @@ class Imagination:
         def asked(step: int, z: Tensor) -> Tensor:
             if step and step % hold == 0:
                 taken[:, step : step + hold] = policy(z, taken[:, :step])[:, None]
-            return self.embed_action(taken[:, step])
+            return taken[:, step]
 
-        self.unroll(z, state, len(first), horizon, asked)
+        self.unroll(z, state, taken, asked)
         return taken
 
     def unroll(
-        self, z: Tensor, state: Tensor, count: int, horizon: int, asked: Callable[[int, Tensor], Tensor]
+        self, z: Tensor, state: Tensor, actions: Tensor, asked: Callable[[int, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Futures in which ``asked`` gives the embedded actions (S, W) of a step and latents."""
-        frame = torch.cat([z, state], dim=-1)  # (1, D + 2A), then (S, D + 2A)
-        path = z.new_empty(count, horizon, frame.shape[1])
+        """Futures in which ``asked`` gives the actions (S, A) of a step and latents (S, D); ``actions`` (S, H, A) for their shape."""
+        count, horizon = actions.shape[:2]
+        frame = torch.cat([z, state], dim=-1)  # (1, D + 2A)
+        known = frame.shape[1]
+        given = z.new_empty(count, known + actions.shape[2])  # frame and action
+        given[:, :known] = frame
+        path = z.new_empty(count, horizon, known)
         cache = z.new_empty(len(self.blocks), horizon, 2, count, self.heads, self.width // self.heads)
         for step in range(horizon):
-            action = asked(step, frame[:, : self.latent_dim])
-            x = self.embed(functional.gelu(action + frame @ self.embed_frame))
+            given[:, known:] = asked(step, given[:, : self.latent_dim])
+            x = self.embed[1](self.embed[0].gelu(given))
             for block, memory in zip(self.blocks, cache, strict=True):
-                x += block.out(self.attend(block.qkv[step](self.normal(x)), memory, step))
-                x += block.down(block.up.gelu(self.normal(x)))
-            frame = frame + self.head(self.normal(x))
-            path[:, step] = frame
+                x = block.out.added(x, self.attend(block.qkv[step](self.normal(x)), memory, step))
+                x = block.down.added(x, block.up.gelu(self.normal(x)))
+            path[:, step] = self.head.added(given[:, :known], self.normal(x))
+            given[:, :known] = path[:, step]
         return path[..., : self.latent_dim], path[..., self.latent_dim :]
 
     def attend(self, qkv: Tensor, memory: Tensor, step: int) -> Tensor:
@@ -108,7 +107,7 @@ class Imagination:
         if step == 0:
             return qkv[:, 2 * self.width :]  # a single frame attends to itself
         k, v = memory[: step + 1].unbind(1)  # each (T, S, heads, d)
-        likeness = (q.view(k.shape[1:]) * k).sum(-1) / k.shape[-1] ** 0.5  # (T, S, heads)
+        likeness = (q.view(k.shape[1:]) * k).sum(-1)  # (T, S, heads), scaled by the weights of the queries
         attended: Tensor = (likeness.softmax(0)[..., None] * v).sum(0)
         return attended.view(len(q), self.width)
 
@@ -157,14 +156,14 @@ def fold_block(block: CausalBlock, tables: tuple[Tensor, Tensor]) -> Block:
 
 
 def turn(qkv: Linear, cos: Tensor, sin: Tensor) -> Linear:
-    """Rotate the queries and keys that come out (see ``blocks.rotate``) by angles (d/2,)."""
+    """Rotate the queries and keys that come out (see ``blocks.rotate``) by angles (d/2,), and scale the queries as attention does."""
 
     def turned(columns: Tensor) -> Tensor:  # (..., 3W)
         width = columns.shape[-1] // 3
         q_and_k, v = columns[..., : 2 * width], columns[..., 2 * width :]
         first, second = q_and_k.reshape(*columns.shape[:-1], -1, 2, len(cos)).unbind(-2)
-        both = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-2)
-        return torch.cat([both.flatten(-3), v], dim=-1)
+        both = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-2).flatten(-3)
+        return torch.cat([both[..., :width] / (2 * len(cos)) ** 0.5, both[..., width:], v], dim=-1)
 
     return Linear(turned(qkv.weight), turned(qkv.bias))
 

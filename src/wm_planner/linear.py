@@ -63,6 +63,13 @@ class Product:
         """GELU of it, in one pass where the product can."""
         return self._product(x, 0, "gelu") if self.packed and len(self.weights) == 1 else functional.gelu(self(x))
 
+    def added(self, to: Tensor, x: Tensor) -> Tensor:
+        """It and ``to`` (S, out), in one pass where the product can."""
+        if self.packed and len(self.weights) == 1:
+            total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weights[0], self.bias, "add")
+            return total
+        return to + self(x)
+
     def _product(self, x: Tensor, index: int, then: str) -> Tensor:
         bias = self.bias if index == 0 else None
         product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weights[index], bias, then, [], "none" if then == "gelu" else "")
