@@ -32,7 +32,7 @@ class Product:
     """x W + b of a ``Linear``, whose later changes it does not see; no gradient goes through it.
 
     oneDNN adds up a whole row one after the other. Long ones are cut into pieces, which keeps the error in float32 as small as
-    that of ``torch.addmm`` and costs a sixth of the time.
+    that of ``torch.addmm``.
     """
 
     @torch.no_grad()
