@@ -53,6 +53,28 @@ def test_it_gets_all_over_the_workspace() -> None:
     assert len(octants) >= 7, "of 8"
 
 
+def test_it_goes_where_the_hand_was_least_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seen(choices: int) -> int:
+        """Cells that the hand passed on 60 ways."""
+        monkeypatch.setattr("wm_bridge.core.roam._CHOICES", choices)
+        spec, _, roam = of("nico", "right_arm", seed=3)
+        here = spec.home[spec.indices("right_arm")]
+        for _ in range(60):
+            here = roam.goal(here)
+        return len(roam.visits._times)
+
+    assert seen(24) > 1.15 * seen(1)
+
+
+def test_a_place_is_the_less_new_the_more_often_it_was_visited() -> None:
+    visits, places = Visits(), np.array([[0.01, 0.01, 0.01], [0.02, 0.02, 0.02], [0.5, -0.5, 0.0]])
+    assert visits.novelty(places) == 1.0
+    visits.add(places[:1])
+    assert visits.novelty(places[:2]) == 0.5 and visits.novelty(places[2:]) == 1.0
+    visits.add(places)
+    assert visits.novelty(places) == pytest.approx((0.25 + 0.25 + 0.5) / 3)
+
+
 def test_a_way_through_a_thing_is_not_free_and_one_out_of_a_margin_is() -> None:
     _, _, roam = of("arm6", "arm")
     roam._depth = lambda q: np.maximum(0.0, 0.5 - np.abs(q[:, 0]))  # a wall half a radian to both sides of zero
