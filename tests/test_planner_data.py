@@ -139,6 +139,8 @@ def test_weights_survive_the_round_trip(tmp_path: Path) -> None:
     model, card = load_model(path)
     model.novelty_limit.fill_(0.5)
     save_model(model, tmp_path / "again.safetensors", {"name": "again"})
+    (tmp_path / "like").touch()
+    assert (tmp_path / "again.safetensors").stat().st_mode == (tmp_path / "like").stat().st_mode, "others may read it where they may read any file"
     again, card = load_model(tmp_path / "again.safetensors")
     assert card == {"name": "again"} and again.config == model.config == small_config()
     for name, tensor in model.state_dict().items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from wm_planner.config import ModelConfig, config_from_mapping
@@ -31,7 +31,7 @@ def save_model(model: WorldModel, path: Path, card: dict[str, Any]) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata=header)
+    partial.write_bytes(save(tensors, metadata=header))  # save_file would let nobody else read it
     partial.replace(path)
 
 

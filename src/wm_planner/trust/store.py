@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from wm_planner.errors import PlannerError
 from wm_planner.trust.calibration import Calibration
@@ -59,7 +59,7 @@ class Calibrations:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        save_file(arrays, partial, metadata={"format": FORMAT, "trust": json.dumps(header, sort_keys=True)})
+        partial.write_bytes(save(arrays, metadata={"format": FORMAT, "trust": json.dumps(header, sort_keys=True)}))  # for others to read, too
         partial.replace(path)
 
     @classmethod
