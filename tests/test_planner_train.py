@@ -14,6 +14,7 @@ import torch
 from wm_planner import evaluate as evaluation
 from wm_planner import train
 from wm_planner.calibrate import calibrate
+from wm_planner.config import TrainConfig
 from wm_planner.data import Dataset
 from wm_planner.preprocess import to_tensor
 from wm_planner.testing import small_config, synthetic_dataset
@@ -167,3 +168,10 @@ def test_two_processes_train_one_model(folder: Path, tmp_path: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
     trained, _ = load_model(tmp_path / "out" / "model.safetensors")
     assert trained.config.joint_names == ("first", "second")
+
+
+@pytest.mark.parametrize(("precision", "has", "half"), [("auto", True, True), ("auto", False, False), ("fp32", True, False), ("bf16", False, True)])
+def test_bfloat16_is_trained_in_where_the_processor_has_it_or_when_asked(monkeypatch, precision, has, half):
+    monkeypatch.setattr(train, "has_bfloat16", lambda device: has)
+    trainer = train.Trainer(WorldModel(small_config()), TrainConfig(steps=2, precision=precision), torch.device("cpu"))
+    assert trainer.bf16 is half

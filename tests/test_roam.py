@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -102,3 +104,23 @@ def test_an_arm_that_the_robot_lacks_is_named() -> None:
         with pytest.raises(SystemExit) as stopped:
             play.parse(words)
         assert stopped.value.code == 2
+
+
+class Told:
+    """A motion whose graph tells of one state after another, and then of no new one."""
+
+    def __init__(self, *speeds: float) -> None:
+        self.states, self.stopped = [SimpleNamespace(velocity=np.array([0.0, speed])) for speed in speeds], False
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def state(self) -> SimpleNamespace:
+        return self.states.pop(0) if len(self.states) > 1 else self.states[0]
+
+
+@pytest.mark.parametrize(("speeds", "stood"), [((1.0, 0.5, -0.3, 0.01), True), ((1.0, 0.5), False), ((0.0,), False)])
+def test_the_arm_stands_only_when_a_new_state_says_so(monkeypatch: pytest.MonkeyPatch, speeds: tuple[float, ...], stood: bool) -> None:
+    monkeypatch.setattr(play, "_STANDS_S", 0.3)
+    motion = Told(*speeds)
+    assert play.stands(motion) is stood and motion.stopped

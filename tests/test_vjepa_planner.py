@@ -18,6 +18,8 @@ from wm_bridge.core.goal import GoalConfig, Outcome
 from wm_bridge.core.plan_loop import PlanLoop
 from wm_bridge.core.plan_step import PlanLoopConfig
 from wm_bridge.core.types import Frame, JointState, Observation
+from wm_bridge.errors import UserError
+from wm_bridge.planner_setup import EquippedPlanner, PlannerSetup
 from wm_bridge.robots import spec as robots
 from wm_planner.actions import ActionSpec
 from wm_planner.config import PlannerConfig, load_config
@@ -263,6 +265,12 @@ def test_bfloat16_scores_the_elites_again(checkpoint, monkeypatch):
     planner.set_goal(planner.encode_goal(picture(0)))
     plan = planner.plan(picture(1), HOME, HOME)
     assert plan.energy <= plan.elite_energies.min() + 1e-7 and plan.nan_costs == 0
+
+
+def test_the_device_of_the_setup_is_where_it_would_run(checkpoint):
+    with pytest.raises(UserError, match="no device 'abacus' here.*name another"):
+        EquippedPlanner(PlannerSetup(str(checkpoint), device="abacus"), NICO)
+    assert EquippedPlanner(PlannerSetup(str(checkpoint), device="cpu:0"), NICO).planner.energy.exact.device.type == "cpu"
 
 
 def test_what_does_not_fit_is_said(checkpoint, tmp_path):

@@ -55,7 +55,7 @@ class Imagination:
         Returns:
             latents (S, H, D) and states (S, H, 2A) after each action.
         """
-        return self.unroll(z, state, actions, lambda step, z: actions[:, step])
+        return self.unroll(z, state, actions)
 
     def follow(self, z: Tensor, state: Tensor, policy: Policy, first: Tensor, horizon: int, hold: int = 1) -> Tensor:
         """Let a policy act in imagination.
@@ -71,18 +71,17 @@ class Imagination:
         """
         taken = first[:, None].repeat(1, horizon, 1)
 
-        def asked(step: int, z: Tensor) -> Tensor:
+        def act(step: int, z: Tensor) -> None:
             if step and step % hold == 0:
                 taken[:, step : step + hold] = policy(z, taken[:, :step])[:, None]
-            return taken[:, step]
 
-        self.unroll(z, state, taken, asked)
+        self.unroll(z, state, taken, act)
         return taken
 
     def unroll(
-        self, z: Tensor, state: Tensor, actions: Tensor, asked: Callable[[int, Tensor], Tensor]
+        self, z: Tensor, state: Tensor, actions: Tensor, act: Callable[[int, Tensor], None] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Futures in which ``asked`` gives the actions (S, A) of a step and latents (S, D); ``actions`` (S, H, A) for their shape."""
+        """Futures under ``actions`` (S, H, A); ``act`` may change those from a step on, given the latents (S, D) before it."""
         count, horizon = actions.shape[:2]
         frame = torch.cat([z, state], dim=-1)  # (1, D + 2A)
         known = frame.shape[1]
@@ -91,7 +90,9 @@ class Imagination:
         path = z.new_empty(count, horizon, known)
         cache = z.new_empty(len(self.blocks), horizon, 2, count, self.heads, self.width // self.heads)
         for step in range(horizon):
-            given[:, known:] = asked(step, given[:, : self.latent_dim])
+            if act is not None:
+                act(step, given[:, : self.latent_dim])
+            given[:, known:] = actions[:, step]
             x = self.embed[1](self.embed[0].gelu(given))
             for block, memory in zip(self.blocks, cache, strict=True):
                 x = block.out.added(x, self.attend(block.qkv[step](self.normal(x)), memory, step))

@@ -22,11 +22,11 @@ from wm_bridge.bench import vjepa_cost
 from wm_bridge.bench.report import BenchResult
 from wm_bridge.bench.vjepa_cem import Settings, search
 from wm_bridge.bench.vjepa_reference import OBTAIN, Reference
+from wm_planner.precision import has_bfloat16
 from wm_planner.vjepa.config import ACConfig
 from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops, recomputed_flops
 from wm_planner.vjepa.pose import integrate
-from wm_planner.precision import has_bfloat16
 from wm_planner.vjepa.predictor import ACPredictor, normalise
 from wm_planner.vjepa.rollout import Rollout
 

@@ -11,12 +11,12 @@ from functools import partial
 import torch
 
 from wm_bridge.bench.vjepa_cem import Settings, search
+from wm_planner.precision import search_dtype
 from wm_planner.vjepa.chunks import cache_bytes
 from wm_planner.vjepa.config import ACConfig
 from wm_planner.vjepa.energy import Energy
 from wm_planner.vjepa.flops import cached_flops
 from wm_planner.vjepa.pose import integrate
-from wm_planner.precision import search_dtype
 from wm_planner.vjepa.predictor import ACPredictor, normalise
 
 BASE = ACConfig(width=256, depth=4, heads=4)

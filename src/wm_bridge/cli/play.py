@@ -81,7 +81,7 @@ def main(argv: list[str]) -> int:
                 code = play.run(60.0 * args.minutes)
             except KeyboardInterrupt:
                 code = 128 + interrupt.number
-            print("the arm stands" if stands(motion) else "the safety node brakes the arm", flush=True)
+            print("the arm stands" if stands(motion) else "the arm was not seen to stand: look at it", flush=True)
         print(f"page {_page(play, args, arm)}", flush=True)
         return code
     finally:
@@ -141,10 +141,10 @@ class Play:
 
 
 def stands(motion: Any) -> bool:
-    """Propose nothing more, and wait until no joint moves; False when one still does after some seconds."""
+    """Propose nothing more, and wait until no joint moves; False when one still does after some seconds, or nothing new is heard."""
     motion.stop()
-    end = time.monotonic() + _STANDS_S
-    while np.abs(motion.state().velocity).max() > _STANDING_RAD_S:
+    before, end = motion.state(), time.monotonic() + _STANDS_S
+    while motion.state() is before or np.abs(motion.state().velocity).max() > _STANDING_RAD_S:
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_S)
