@@ -107,6 +107,18 @@ def test_scaling_tells_time_and_work(monkeypatch):
     assert 0 < figures["poses_800_ms"] and len(rows) == 3
 
 
+def test_the_full_size_is_set_beside_its_floor(monkeypatch):
+    """At a tiny size; what a GPU does, on the CPU."""
+    monkeypatch.setattr(vjepa_cost, "ACConfig", lambda: TINY)
+    monkeypatch.setattr(vjepa_cost, "GPU_CASES", (("24x2 H1", Settings(1, 24, 2)),))
+    figures, rows = vjepa_cost.full(torch.device("cpu"), 0)
+    assert figures["full_over_floor_h2"] == pytest.approx(1e3 * figures["product_tflops"] / figures["full_gflops_h2"])
+    assert figures["memory_gb"] > 0 and "TFLOP/s" in rows[0][1]
+    figures, rows = vjepa_cost.whole_plans(TINY, torch.device("cpu"), 0, 1e12)
+    assert set(figures) == {"s_24x2_H1", "s_24x2_H1_plain"} and min(figures.values()) > 0
+    assert [("without" in text, "times the floor" in text) for _, text in rows] == [(True, True), (False, True)]
+
+
 needs_source = pytest.mark.skipif(not SOURCE, reason="set WM_VJEPA_REFERENCE to the folder of the public V-JEPA 2 source")
 
 

@@ -266,6 +266,15 @@ def test_chunks_follow_cache_and_rows(monkeypatch):
     assert chunks.cache_bytes(ACConfig(), 1, torch.bfloat16) == pytest.approx(25e6, rel=0.05)
 
 
+def test_chunks_on_a_gpu_take_a_share_of_what_is_free_and_of_what_torch_holds_empty(monkeypatch):
+    gpu = torch.device("cuda:0")
+    for name, value in {"mem_get_info": (2 << 30, 9 << 30), "memory_reserved": 5 << 30, "memory_allocated": 4 << 30}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    each = chunks.cache_bytes(ACConfig(), 2, torch.bfloat16) + 2 * chunks.activation_bytes(ACConfig(), torch.bfloat16)
+    assert chunks.chunk_size(ACConfig(), 2, torch.bfloat16, gpu, 10_000) == int(chunks.GPU_SHARE * (3 << 30)) // each
+    assert chunks.chunk_size(ACConfig(), 2, torch.bfloat16, gpu, 5) == 5
+
+
 @pytest.mark.parametrize("seen", [258, 516])
 def test_attention_in_bfloat16_is_that_of_float64_but_for_its_rounding(seen: int) -> None:
     generator = torch.Generator().manual_seed(0)

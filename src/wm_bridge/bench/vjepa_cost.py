@@ -10,7 +10,8 @@ from functools import partial
 
 import torch
 
-from wm_bridge.bench.vjepa_cem import Settings, search
+from wm_bridge.bench.vjepa_cem import RESCORED, Settings, search
+from wm_planner.linear import Linear, Product
 from wm_planner.precision import search_dtype
 from wm_planner.vjepa.chunks import cache_bytes
 from wm_planner.vjepa.config import ACConfig
@@ -27,14 +28,15 @@ CASES = (
 )
 GPU_CASES = (("800x10 H1", Settings(1, 800, 10)), ("64x5 H2", Settings(2, 64, 5)))
 CPU_SAMPLES = 2
+ROWS = (1 << 11, 1 << 16)  # tokens of a product timed on its own, on a CPU and on a GPU
 
 
-def energy_of(config: ACConfig, horizon: int, device: torch.device, seed: int, dtype: torch.dtype) -> Energy:
+def energy_of(config: ACConfig, horizon: int, device: torch.device, seed: int, dtype: torch.dtype, graphs: bool = True) -> Energy:
     """Random weights, present and goal, ready to be asked; the unfolded weights are let go."""
     torch.manual_seed(seed)
     with torch.device(device):
         model = ACPredictor(config).eval().requires_grad_(False)
-    energy = Energy(model, horizon, integrate, dtype)
+    energy = Energy(model, horizon, integrate, dtype, graphs=graphs)
     frames = normalise(torch.randn(2, config.patches, config.embed_dim, device=device))
     energy.observe(frames[:1], torch.zeros(1, config.state_dim, device=device), frames[1])
     return energy
@@ -71,27 +73,61 @@ def scaling(device: torch.device, seed: int) -> tuple[dict[str, float], list[tup
     return figures, rows
 
 
-def full(device: torch.device, seed: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """The published shape with random weights. On a CPU a few candidates are timed and a plan is told in proportion."""
-    config, dtype = ACConfig(), search_dtype(device)
-    energy = energy_of(config, 2, device, seed, dtype)
+def product_flops(config: ACConfig, device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of the widest of the model's products on its own, over many tokens."""
+    rows = ROWS[device.type == "cuda"]
+    weight = torch.randn(config.width, config.hidden, device=device)
+    product = Product(Linear(weight, weight[0]).to(dtype))
+    x = torch.randn(rows, config.width, device=device, dtype=dtype)
+    product(x)
+    return 2 * rows * config.width * config.hidden / seconds(partial(product, x), device, 5)
+
+
+def whole_plans(config: ACConfig, device: torch.device, seed: int, speed: float) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Plans with and without CUDA graphs; ``speed`` FLOP/s of the search's products."""
     figures: dict[str, float] = {}
     rows: list[tuple[str, str]] = []
-    if device.type == "cuda":
+    exact_speed = product_flops(config, device, torch.float32)
+    for graphs in (False, True):
+        energy = energy_of(config, 2, device, seed, search_dtype(device), graphs)
         for name, settings in GPU_CASES:
             run = partial(search, energy, settings, seed, device)
-            run()
-            figures[f"s_{name.replace(' ', '_')}"] = spent = seconds(run, device, 3)
-            rows.append((f"305 M predictor, {name}", f"{spent:.2f} s"))
-        figures["memory_gb"] = torch.cuda.max_memory_allocated(device) / 1e9
-    else:
-        for horizon, plan in ((1, 800 * 10), (2, 64 * 5)):
-            actions = 0.05 * torch.randn(CPU_SAMPLES, horizon, 7)
-            spent = seconds(partial(energy, actions), device, 2)
-            work = CPU_SAMPLES * cached_flops(config, horizon) / 1e9
-            figures |= {f"full_s_per_candidate_h{horizon}": spent / CPU_SAMPLES, f"full_gflops_h{horizon}": work / spent}
-            rows.append((f"305 M predictor, H{horizon}", f"{spent / CPU_SAMPLES:.2f} s per candidate ({work / spent:.0f} GFLOP/s); {plan} of them, in proportion: {plan * spent / CPU_SAMPLES / 60:.0f} min"))
-        figures["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    keys = cache_bytes(config, 1, dtype) / 1e6
-    rows.append(("   memory", f"{figures['memory_gb']:.2f} GB at most; keys and values {keys:.0f} MB per candidate and frame in {dtype}".replace("torch.", "")))
+            for _ in range(2):  # the second captures
+                run()
+            each = cached_flops(config, settings.horizon)
+            floor = settings.samples * settings.iterations * each / speed + RESCORED * settings.elites * each / exact_speed
+            spent = seconds(run, device, 3)
+            figures[f"s_{name.replace(' ', '_')}{'' if graphs else '_plain'}"] = spent
+            how = f"{spent:.3f} s {'with' if graphs else 'without'} CUDA graphs, {spent / floor:.2f} times the floor of {floor:.3f} s"
+            rows.append((f"305 M predictor, {name}", how))
     return figures, rows
+
+
+def candidates(config: ACConfig, device: torch.device, seed: int, speed: float) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """A few candidates, and what plans would take in proportion; ``speed`` FLOP/s of the search's products."""
+    figures: dict[str, float] = {}
+    rows: list[tuple[str, str]] = []
+    energy = energy_of(config, 2, device, seed, search_dtype(device))
+    for horizon, plan in ((1, 800 * 10), (2, 64 * 5)):
+        actions = 0.05 * torch.randn(CPU_SAMPLES, horizon, 7)
+        spent = seconds(partial(energy, actions), device, 2) / CPU_SAMPLES
+        work = cached_flops(config, horizon)
+        figures |= {f"full_s_per_candidate_h{horizon}": spent, f"full_gflops_h{horizon}": work / spent / 1e9, f"full_over_floor_h{horizon}": spent * speed / work}
+        rows.append((f"305 M predictor, H{horizon}", f"{spent:.2f} s per candidate, {spent * speed / work:.2f} times the floor; {plan} of them, in proportion: {plan * spent / 60:.0f} min"))
+    return figures, rows
+
+
+def full(device: torch.device, seed: int) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """The published shape with random weights, beside the floor: the time of its products alone, each as fast as the widest.
+
+    On a CPU a few candidates are timed, on a GPU whole plans.
+    """
+    config, dtype = ACConfig(), search_dtype(device)
+    speed = product_flops(config, device, dtype)
+    gpu = device.type == "cuda"
+    figures, rows = (whole_plans if gpu else candidates)(config, device, seed, speed)
+    memory = torch.cuda.max_memory_allocated(device) / 1e9 if gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    in_dtype = f"in {dtype}".replace("torch.", "")
+    rows.insert(0, ("widest product on its own", f"{speed / 1e12:.2f} TFLOP/s {in_dtype}"))
+    rows.append(("   memory", f"{memory:.2f} GB at most; keys and values {cache_bytes(config, 1, dtype) / 1e6:.0f} MB per candidate and frame {in_dtype}"))
+    return {"product_tflops": speed / 1e12, "memory_gb": memory} | figures, rows

@@ -31,6 +31,7 @@ def chunk_size(config: ACConfig, frames: int, dtype: torch.dtype, device: torch.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch holds it, and nothing is in it
         each = cache_bytes(config, frames, dtype) + 2 * activation_bytes(config, dtype)
         fits = int(GPU_SHARE * free) // each
     else:

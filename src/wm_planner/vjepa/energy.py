@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wm_planner.errors import PlannerError
+from wm_planner.vjepa.captured import Captured, capture_on
 from wm_planner.vjepa.predictor import ACPredictor
 from wm_planner.vjepa.rollout import Present, Rollout
 
@@ -35,6 +37,7 @@ class Energy:
         model: the predictor. horizon: most frames imagined. integrate: states along actions (``pose.integrate``).
         dtype: of the search; the cheapest can be scored again in float32 (``best``).
         context: most known frames. chunk: candidates at a time, None chooses.
+        graphs: capture CUDA graphs where they pay (``captured``); means nothing on a CPU.
     """
 
     def __init__(
@@ -45,10 +48,15 @@ class Energy:
         dtype: torch.dtype = torch.float32,
         context: int = 1,
         chunk: int | None = None,
+        graphs: bool = True,
     ) -> None:
         self.integrate = integrate
         self.exact = Rollout(model, horizon, context, torch.float32, chunk)
         self.fast = self.exact if dtype == torch.float32 else Rollout(model, horizon, context, dtype, chunk)
+        capture = capture_on(self.exact.device) if graphs else None
+        exactly = Captured(partial(self.measure, self.exact), self.exact.device, capture)
+        fast = exactly if self.fast is self.exact else Captured(partial(self.measure, self.fast), self.fast.device, capture)
+        self.measures = exactly, fast
         self.goal = torch.empty(0)
         self.weight: Tensor | None = None
         self.seen: tuple[Present, Present] | None = None
@@ -71,11 +79,11 @@ class Energy:
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies (S,) float32 of actions (S, H, A), in the precision of the search."""
-        return self.score(self.fast, 1, actions)
+        return self.score(1, actions)
 
     def exactly(self, actions: Tensor) -> Tensor:
         """Energies (S,) in float32 arithmetic."""
-        return self.score(self.exact, 0, actions)
+        return self.score(0, actions)
 
     def best(self, actions: Tensor, count: int, costs: Tensor) -> Ranked:
         """The ``count`` cheapest by ``costs`` (S,), scored again in float32: bfloat16 changes near ties."""
@@ -84,20 +92,25 @@ class Energy:
         exact, order = exact.sort()
         return Ranked(index[order], exact)
 
-    def score(self, rollout: Rollout, which: int, actions: Tensor) -> Tensor:
-        """Energies by one of the two rollouts."""
+    def score(self, which: int, actions: Tensor) -> Tensor:
+        """Energies by one of the two rollouts, 0: the exact one."""
         if self.seen is None:
             raise PlannerError("no present frame and no goal yet; call observe before asking for energies")
-        there = actions.to(rollout.device)
-        states = self.integrate(self.state.expand(len(there), -1), there)[:, :-1]
-        costs = torch.empty(len(there), device=there.device)
-
-        def measure(these: slice, step: int, latents: Tensor) -> None:
-            apart = latents.sub_(self.goal).abs_()
-            costs[these] = weighed(apart, self.weight).flatten(1).mean(1)
-
-        rollout.unroll(self.seen[which], there, states, measure, last_only=True)
+        there = actions.to(self.exact.device)
+        costs = self.measures[which](there, self.state, self.goal, self.weight, *self.seen[which].tensors())
         return costs.to(actions.device)
+
+    def measure(self, rollout: Rollout, actions: Tensor, state: Tensor, goal: Tensor, weight: Tensor | None, *present: Tensor) -> Tensor:
+        """(S,) energies, all on one device: a function of tensors alone, see ``captured``."""
+        states = self.integrate(state.expand(len(actions), -1), actions)[:, :-1]
+        costs = torch.empty(len(actions), device=actions.device)
+
+        def put(these: slice, step: int, latents: Tensor) -> None:
+            apart = latents.sub_(goal).abs_()
+            costs[these] = weighed(apart, weight).flatten(1).mean(1)
+
+        rollout.unroll(Present(present[0], present[1], present[2:]), actions, states, put, last_only=True)
+        return costs
 
 
 def weighed(apart: Tensor, weight: Tensor | None) -> Tensor:

@@ -30,15 +30,23 @@ class Present:
     """What all candidates share.
 
     Attributes:
-        known: frames before the present one. past: per block, keys and values (2, heads, known * M, d).
         tokens: (M - 1, W) embedded state and patches of the present frame.
         qkv: (M - 1, 3W) of these in the first block, turned.
+        past: per block, keys and values (2, heads, known * M, d) of the frames before.
     """
 
-    known: int
-    past: tuple[Tensor, ...]
     tokens: Tensor
     qkv: Tensor
+    past: tuple[Tensor, ...]
+
+    @property
+    def known(self) -> int:
+        """Frames before the present one."""
+        return self.past[0].shape[2] // (len(self.tokens) + 1)
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, one after the other."""
+        return self.tokens, self.qkv, *self.past
 
 
 class Rollout:
@@ -63,6 +71,7 @@ class Rollout:
         self.config, self.horizon, self.context, self.dtype, self.chunk = model.config, horizon, context, dtype, chunk
         self.weights = fold(model, dtype)
         self.device = model.predictor_embed.weight.device
+        self.chunks: dict[tuple[int, int], int] = {}
         self.tables = [halves(frame_table(self.config, t, self.device), dtype) for t in range(context - 1 + horizon)]
 
     @torch.no_grad()
@@ -90,7 +99,7 @@ class Rollout:
         tokens = self.embed(latents[-1], states[-1])
         qkv = self.weights.blocks[0].qkv(self.normal(tokens.float()))[None]
         self.turn(qkv, known, slice(1, None))
-        return Present(known, tuple(m[0] for m in past), tokens, qkv[0])
+        return Present(tokens, qkv[0], tuple(m[0] for m in past))
 
     @torch.no_grad()
     def unroll(self, present: Present, actions: Tensor, states: Tensor, sink: Sink, last_only: bool = False) -> None:
@@ -107,13 +116,20 @@ class Rollout:
                 f"expected actions (S, H, {self.config.action_dim}) and states (S, H, {self.config.state_dim}) with "
                 f"H from 1 to {self.horizon}, got {tuple(actions.shape)} and {tuple(states.shape)}"
             )
-        chunk = self.chunk or chunk_size(self.config, present.known + horizon, self.dtype, self.device, count)
+        chunk = self.chunk_of(count, present.known + horizon)
         asked = self.weights.action(actions.to(self.dtype).flatten(0, 1)).view(count, horizon, -1)
         poses = self.weights.state(states.to(self.dtype).flatten(0, 1)).view(count, horizon, -1)
         memory = self.shared_memory(present, min(chunk, count), horizon)
         for start in range(0, count, chunk):
             these = slice(start, min(start + chunk, count))
             self.chunk_through(present, asked[these], poses[these], memory, these, sink, last_only)
+
+    def chunk_of(self, count: int, frames: int) -> int:
+        """Candidates at a time. Asked of the device once: it can not be asked while a graph is captured, whose chunks have to be these."""
+        key = count, frames
+        if key not in self.chunks:
+            self.chunks[key] = self.chunk or chunk_size(self.config, frames, self.dtype, self.device, count)
+        return self.chunks[key]
 
     def latents(self, present: Present, actions: Tensor, states: Tensor) -> Tensor:
         """(S, H, N, D) layer-normed float32 latents after each action; arguments as of ``unroll``."""
