@@ -146,6 +146,8 @@ def test_weights_survive_the_round_trip(tmp_path: Path) -> None:
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert weights_hash(path) != weights_hash(tmp_path / "again.safetensors")
+    with pytest.raises(PlannerError, match="no checkpoint at .*none; name one"):
+        weights_hash(tmp_path / "none")
 
 
 def test_a_checkpoint_from_before_calibration_loads_uncalibrated(tmp_path: Path) -> None:

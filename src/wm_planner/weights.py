@@ -82,8 +82,14 @@ def complete(model: WorldModel, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def weights_hash(path: Path) -> str:
-    """First 12 hex digits of the sha256 of a file, or of all files in a folder: names the weights in reports."""
+    """First 12 hex digits of the sha256 of a file, or of all files in a folder: names the weights in reports.
+
+    Raises:
+        PlannerError: there is nothing at ``path``.
+    """
     path, found = Path(path), hashlib.sha256()
+    if not path.exists():
+        raise PlannerError(f"no checkpoint at {path}; name one that is there")
     for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         with part.open("rb") as file:
             while block := file.read(1 << 22):

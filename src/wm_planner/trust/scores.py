@@ -6,7 +6,8 @@
 | change | the picture with the one before, away from all that stood out of the background there | things that appear |
 | surprise | the latent with the one predicted from the step before under the action really sent | what moves otherwise than imagined |
 | response | squared error of those predictions under the action sent / under no action, over a window | an arm that is not obeyed |
-| joints | the lag of each joint behind its reference with the lag that is usual at this motion | stuck and weak joints |
+| joints | the lag of each joint behind its reference with the lag that is usual at this motion | stuck joints |
+| gain | over a window, the motion of each joint with the one that the usual lag leaves of its references | stuck and weak joints |
 | readout | joints read from the picture with measured ones | moved camera, wrong encoders |
 | freshness | the way that the joints have gone since the picture last changed | frozen frames |
 | disagreement | the ensemble's spread about the prediction of this step | states that the model was not trained in |
@@ -29,13 +30,15 @@ from wm_planner.world_model import LOW_CONTRAST, SCENE_SIDE
 
 FloatArray = NDArray[np.float64]
 
-SCORES = ("scene", "change", "surprise", "response", "joints", "readout", "freshness", "disagreement")
+SCORES = ("scene", "change", "surprise", "response", "joints", "gain", "readout", "freshness", "disagreement")
 SCENE_PARTS = 32  # principal components of usual pictures
 STANDS_OUT, REACH = 0.02, 3  # length of a pixel's difference from the background; pixels that what stands out may move
 WINDOW = 4  # steps that the response is averaged over
 LEAST_RESPONSE = 2e-3  # latent error that is added to both sides of the ratio
 TIMING = 0.1  # of a period: by so much joints and references may be stamped apart
 PAST = 2  # changes of the references that the usual lag is explained by
+GAIN_STEPS, LEAST_STEPS = 8, 5  # of the window, and of one that tells something
+SCATTER = 0.002  # rad, of a joint that does as it is told
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Usual:
 
     Attributes:
         scene_mean: (P,) scene. scene_basis: (P, K) orthonormal. background: (P,) median scene: what shows without the arm.
-        servo: (A, PAST + 2) the usual lag behind the reference: its newest changes, the lag before, a constant.
+        servo: (A, PAST + 1) the usual lag behind the reference, by its newest changes and a constant.
         servo_spread: (A,) rad, standard deviation about that.
         readout_bias, readout_spread: (A,) rad, of decoded less measured joints; NaN where none are decoded.
     """
@@ -75,10 +78,23 @@ def elsewhere(change: FloatArray, stood_out: FloatArray) -> float:
     return float(np.sqrt(squared[0][~around].sum()))
 
 
-def lag_features(references: FloatArray, lag_before: FloatArray) -> FloatArray:
-    """(A, PAST + 2) what explains the lag at the last of PAST + 1 references (PAST + 1, A)."""
-    changes = np.diff(references, axis=0)[::-1]
-    return np.column_stack([*changes, lag_before, np.ones(len(lag_before))])
+def lag_features(references: FloatArray) -> FloatArray:
+    """(A, PAST + 1) what explains the lag at the last of PAST + 1 references (PAST + 1, A): the newest change first."""
+    return np.column_stack([*np.diff(references, axis=0)[::-1], np.ones(references.shape[1])])
+
+
+def lost_gain(expected: FloatArray, measured: FloatArray) -> FloatArray:
+    """(A,) by how many standard errors each joint's motion falls short of the expected one; both (T, A) rad.
+
+    The slope of a line through measured against expected positions: 1 where a joint obeys, .5 where it does half of what it is told.
+    Contact makes a joint lag as well, but seldom in proportion to its way, and what does not lie on a line has a large error.
+    """
+    x, y = expected - expected.mean(0), measured - measured.mean(0)
+    way = np.sqrt(np.square(x).sum(0)) + 1e-9
+    slope = (x * y).sum(0) / way**2
+    off = np.square(y - slope * x).sum(0) / (len(x) - 2)
+    lost: FloatArray = (1.0 - slope) * way / np.sqrt(off + SCATTER**2)
+    return lost
 
 
 class Scorer:
@@ -94,6 +110,7 @@ class Scorer:
         self._picture = self.usual.scene_mean
         self._missed: deque[FloatArray] = deque(maxlen=WINDOW)
         self._references: deque[FloatArray] = deque(maxlen=PAST + 1)
+        self._obeyed: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=GAIN_STEPS)  # expected and measured positions
         self._anchor: FloatArray | None = None
 
     def see(self, glimpse: Glimpse) -> FloatArray:
@@ -113,9 +130,9 @@ class Scorer:
         off = (glimpse.decoded.astype(np.float64) - position - usual.readout_bias) / usual.readout_spread
         anchor = self._anchor if glimpse.same and self._anchor is not None else position
         self._anchor, stale = anchor, float(np.abs(position - anchor).max())
-        joints = self._lag(last, position, reference, glimpse.periods)
+        lag, gain = self._servo(position, reference, glimpse.periods)
         self._last, self._picture = glimpse, picture
-        return np.array([np.sqrt(unknown @ unknown), change, surprise, response, joints, np.abs(off).max(), stale, spread])
+        return np.array([np.sqrt(unknown @ unknown), change, surprise, response, lag, gain, np.abs(off).max(), stale, spread])
 
     def _prediction(self, now: Glimpse) -> tuple[float, float, float]:
         """One-step surprise, the response over the window, and the ensemble's disagreement."""
@@ -124,17 +141,20 @@ class Scorer:
         by_sent, by_none = np.sum(self._missed, axis=0) / WINDOW
         return float(moved), float((by_sent + LEAST_RESPONSE) / (by_none + LEAST_RESPONSE)), float(spread)
 
-    def _lag(self, last: Glimpse | None, position: FloatArray, reference: FloatArray, periods: int) -> float:
-        """Largest deviation of a joint's lag from the usual one, in standard deviations."""
+    def _servo(self, position: FloatArray, reference: FloatArray, periods: int) -> tuple[float, float]:
+        """Of the worst joint: how far its lag is from the usual one in standard deviations, and its ``lost_gain``."""
         if periods > 1:
             self._references.clear()
         self._references.append(reference)
-        if last is None or len(self._references) <= PAST:
-            return np.nan
-        before = last.reference.astype(np.float64) - last.position
-        usual = (lag_features(np.array(self._references), before) * self.usual.servo).sum(1)
+        if len(self._references) <= PAST:
+            return np.nan, np.nan
+        expected = reference - (lag_features(np.array(self._references)) * self.usual.servo).sum(1)
         apart = TIMING * np.abs(self._references[-1] - self._references[-2])
-        return float((np.abs(reference - position - usual) / (self.usual.servo_spread + apart)).max())
+        lag = np.abs(expected - position) / (self.usual.servo_spread + apart)
+        self._obeyed.append((expected, position))
+        if len(self._obeyed) < LEAST_STEPS:
+            return float(lag.max()), np.nan
+        return float(lag.max()), max(0.0, float(lost_gain(*np.array(self._obeyed).swapaxes(0, 1)).max()))
 
 
 def usual_of(episodes: Sequence[Sequence[Glimpse]]) -> Usual:
@@ -149,7 +169,7 @@ def usual_of(episodes: Sequence[Sequence[Glimpse]]) -> Usual:
         references = np.array([step.reference for step in episode], np.float64)
         lag = references - np.array([step.position for step in episode])
         for k in range(PAST, len(episode)):
-            features.append(lag_features(references[k - PAST : k + 1], lag[k - 1]))
+            features.append(lag_features(references[k - PAST : k + 1]))
             lags.append(lag[k])
     x, y = np.array(features), np.array(lags)
     servo = np.array([np.linalg.lstsq(x[:, j], y[:, j], rcond=None)[0] for j in range(y.shape[1])])
