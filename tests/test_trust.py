@@ -110,6 +110,14 @@ def test_too_few_episodes_for_an_alpha_are_refused() -> None:
     assert plain(range(50)).p_value(math.inf) < 0.02
     with pytest.raises(PlannerError, match="0 < stop_below < slow_below < 1"):
         plain(range(99), slow_below=0.01)
+    with pytest.raises(PlannerError, match="4 episodes are too few to be split; record at least 63"):
+        calibrate([episode(seed) for seed in range(4)], stop_below=0.02)
+
+
+@pytest.mark.parametrize(("count", "fitted"), [(63, 13), (70, 20), (90, 36)])
+def test_more_episodes_fit_what_is_usual_where_enough_are_left_for_p_values(count: int, fitted: int) -> None:
+    found = calibrate([episode(seed, length=10) for seed in range(count)], stop_below=0.02)
+    assert (found.made["fitted"], len(found.maxima)) == (fitted, count - fitted)
 
 
 # ---- scores --------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./wm calibrate-trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_player_arguments(parser)
     parser.add_argument("--bags", type=Path, nargs="+", help="bags of nominal runs; without: simulated episodes")
-    parser.add_argument("--episodes", type=int, default=260, help="simulated episodes of each kind (default 260: 156 give p-values)")
+    parser.add_argument("--episodes", type=int, default=500, help="simulated episodes of each kind (default 500: 300 give p-values)")
     parser.add_argument("--seed", type=int, default=2000, help="of the episodes and of their split")
     parser.add_argument("--alpha", type=float, default=0.05, help="share of nominal episodes in which the arm may become slow")
     parser.add_argument("--stop-alpha", type=float, default=0.01, help="... and in which it may stop")

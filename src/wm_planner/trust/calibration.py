@@ -24,7 +24,7 @@ from wm_planner.trust.scores import SCORES, Scorer, Usual, usual_of
 FloatArray = NDArray[np.float64]
 Episode = Sequence[Glimpse]
 
-FITTED = 0.4  # share of the episodes that fit what is usual
+FITTED = (0.2, 0.4)  # share of the episodes that fit what is usual: at least, and where enough are left for p-values
 FLOORS = (0.02, 5e-3, 1e-3, 0.02, 1.0, 1.0, 1.0, 0.05, 1e-3)  # added to the scores before the logarithm
 USUAL_QUANTILE, LEAST_SPREAD = 0.95, 0.1  # of the logarithms of episode maxima
 
@@ -76,10 +76,12 @@ def calibrate(
 ) -> Calibration:
     """Calibrate on nominal episodes; ``seed`` decides how they are split."""
     order = np.random.default_rng(seed).permutation(len(episodes))
-    count = max(4, round(FITTED * len(episodes)))
+    needed = math.floor(1.0 / stop_below)  # p-values, for one below stop_below
+    least, most = (round(share * len(episodes)) for share in FITTED)
+    count = max(4, least, min(most, len(episodes) - needed))
     fitting, rest = [episodes[i] for i in order[:count]], [episodes[i] for i in order[count:]]
     if not rest:
-        raise PlannerError(f"trust: {len(episodes)} episodes are too few to be split; record at least {math.ceil(1 / (1 - FITTED) / stop_below) + 1}")
+        raise PlannerError(f"trust: {len(episodes)} episodes are too few to be split; record at least {math.ceil(needed / (1 - FITTED[0]))}")
     halves = fitting[::2], fitting[1::2]
     largest = [largest_scores(Scorer(usual_of(one)), other) for one, other in (halves, halves[::-1])]
     logs = np.log(np.concatenate(largest) + FLOORS)
