@@ -26,7 +26,7 @@ Episode = Sequence[Glimpse]
 
 FITTED = (0.2, 0.4)  # share of the episodes that fit what is usual: at least, and where enough are left for p-values
 FLOORS = (0.02, 5e-3, 1e-3, 0.02, 1.0, 1.0, 1.0, 0.05, 1e-3)  # added to the scores before the logarithm
-USUAL_QUANTILE, LEAST_SPREAD = 0.95, 0.1  # of the logarithms of episode maxima
+USUAL_QUANTILE, LEAST_SPREAD = 0.98, 0.1  # of the logarithms of episode maxima
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def quantile_of_known(values: FloatArray, share: float) -> FloatArray:
 
 
 def scaled_scores(scores: FloatArray, centre: FloatArray, spread: FloatArray) -> FloatArray:
-    """(..., K) of scores: 0 in the middle nominal episode, 1 in one of twenty; -inf for NaN."""
+    """(..., K) of scores: 0 in the middle nominal episode, 1 in one of fifty; -inf for NaN."""
     scaled = (np.log(scores + np.array(FLOORS)) - centre) / spread
     known: FloatArray = np.where(np.isnan(scaled), -np.inf, scaled)
     return known

@@ -34,7 +34,7 @@ class Judgement:
 
     Attributes:
         trust: p-value, 0..1: the share of nominal episodes with a step at least as unusual; NaN when unknown.
-        score: largest scaled score: 0 in the middle nominal episode, 1 in one of twenty; NaN when unknown.
+        score: largest scaled score: 0 in the middle nominal episode, 1 in one of fifty; NaN when unknown.
         state: what follows from the p-value.
         cause: name of the largest score, see ``scores``; "" when there is none; why trust is unknown.
     """
