@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 
@@ -158,3 +159,28 @@ def test_a_cpu_captures_nothing() -> None:
     assert capture_on(CPU) is None
     double = Captured(lambda x: 2 * x, CPU, capture_on(CPU))
     assert [double(torch.ones(1)).item() for _ in range(4)] == [2.0] * 4 and not double.graphs
+
+
+def test_a_gpu_captures_under_its_device_and_leaves_other_threads_alone(monkeypatch) -> None:
+    """What is asked of torch, for want of a GPU."""
+    done: list[object] = []
+
+    class Graph:
+        def replay(self) -> None:
+            done.append("replay")
+
+    @contextlib.contextmanager
+    def entered(*what: object, **how: object):
+        done.append((*what, how))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **how: entered("graph", type(graph), **how))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered("device", device))
+    gpu = torch.device("cuda:1")
+    capture = capture_on(gpu)
+    assert capture is not None
+    repeat, result = capture(lambda: done.append("run") or torch.ones(2))
+    repeat()
+    assert torch.equal(result, torch.ones(2))
+    assert done == [("device", gpu, {}), ("graph", Graph, {"capture_error_mode": "thread_local"}), "run", "replay"]

@@ -20,7 +20,6 @@ Shapes = tuple[tuple[torch.Size, torch.dtype] | None, ...]
 
 WORTH_IT = 0.95  # share of the time without a graph, at most
 SAME = 1e-5  # relative difference of the results
-ROUNDS = 3  # of each, timed
 MOST = 32  # graphs of a function: each keeps memory
 
 
@@ -45,7 +44,7 @@ class Captured:
     """A function of tensors on one device; its value does not depend on whether a graph computes it.
 
     Shapes that come once are computed plainly. When they come again a graph is captured, timed against the plain way and kept if it
-    is worth it and gives the same; what cannot be captured goes on plainly, with a warning.
+    is worth it and gives the same; that call takes some four times as long. What cannot be captured goes on plainly, with a warning.
 
     Args:
         function: reads no value back from the device, and depends on nothing that changes but what it is given.
@@ -74,27 +73,25 @@ class Captured:
         def plainly() -> Tensor:
             return self.function(*held)
 
-        expected = plainly().clone()
+        expected, plain_s = self._timed(plainly)
         try:
             repeat, result = capture(plainly)
             graph = Graph(held, result, repeat)
-            found = graph(given)
+            graph(given)  # the first replay brings the graph to the device
+            found, graph_s = self._timed(lambda: graph(given))
         except RuntimeError as error:  # out of memory, too
             warnings.warn(f"energies are computed without a CUDA graph: {str(error).splitlines()[0]}", stacklevel=2)
             return None
         same = torch.allclose(found, expected, rtol=SAME, atol=0.0, equal_nan=True)
-        return graph if same and self._seconds(repeat) <= WORTH_IT * self._seconds(plainly) else None
+        return graph if same and graph_s <= WORTH_IT * plain_s else None
 
-    def _seconds(self, run: Callable[[], object]) -> float:
-        """Shortest of some runs."""
-        spent = []
-        for _ in range(ROUNDS):
-            finish(self.device)
-            started = time.perf_counter()
-            run()
-            finish(self.device)
-            spent.append(time.perf_counter() - started)
-        return min(spent)
+    def _timed(self, run: Run) -> tuple[Tensor, float]:
+        """Value and seconds."""
+        finish(self.device)
+        started = time.perf_counter()
+        value = run()
+        finish(self.device)
+        return value, time.perf_counter() - started
 
 
 def finish(device: torch.device) -> None:

@@ -50,12 +50,11 @@ class Energy:
         chunk: int | None = None,
         graphs: bool = True,
     ) -> None:
-        self.integrate = integrate
         self.exact = Rollout(model, horizon, context, torch.float32, chunk)
         self.fast = self.exact if dtype == torch.float32 else Rollout(model, horizon, context, dtype, chunk)
         capture = capture_on(self.exact.device) if graphs else None
-        exactly = Captured(partial(self.measure, self.exact), self.exact.device, capture)
-        fast = exactly if self.fast is self.exact else Captured(partial(self.measure, self.fast), self.fast.device, capture)
+        exactly = Captured(partial(measured, integrate, self.exact), self.exact.device, capture)
+        fast = exactly if self.fast is self.exact else Captured(partial(measured, integrate, self.fast), self.fast.device, capture)
         self.measures = exactly, fast
         self.goal = torch.empty(0)
         self.weight: Tensor | None = None
@@ -100,17 +99,18 @@ class Energy:
         costs = self.measures[which](there, self.state, self.goal, self.weight, *self.seen[which].tensors())
         return costs.to(actions.device)
 
-    def measure(self, rollout: Rollout, actions: Tensor, state: Tensor, goal: Tensor, weight: Tensor | None, *present: Tensor) -> Tensor:
-        """(S,) energies, all on one device: a function of tensors alone, see ``captured``."""
-        states = self.integrate(state.expand(len(actions), -1), actions)[:, :-1]
-        costs = torch.empty(len(actions), device=actions.device)
 
-        def put(these: slice, step: int, latents: Tensor) -> None:
-            apart = latents.sub_(goal).abs_()
-            costs[these] = weighed(apart, weight).flatten(1).mean(1)
+def measured(integrate: Integrate, rollout: Rollout, actions: Tensor, state: Tensor, goal: Tensor, weight: Tensor | None, *present: Tensor) -> Tensor:
+    """(S,) energies, all on one device: a function of tensors alone, see ``captured``."""
+    states = integrate(state.expand(len(actions), -1), actions)[:, :-1]
+    costs = torch.empty(len(actions), device=actions.device)
 
-        rollout.unroll(Present(present[0], present[1], present[2:]), actions, states, put, last_only=True)
-        return costs
+    def put(these: slice, step: int, latents: Tensor) -> None:
+        apart = latents.sub_(goal).abs_()
+        costs[these] = weighed(apart, weight).flatten(1).mean(1)
+
+    rollout.unroll(Present(present[0], present[1], present[2:]), actions, states, put, last_only=True)
+    return costs
 
 
 def weighed(apart: Tensor, weight: Tensor | None) -> Tensor:
